@@ -1,0 +1,153 @@
+"""The manifest: what an artifact is, in one JSON file, written last."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from recjpq.errors import ArtifactIncompleteError, ArtifactManifestError, ArtifactSchemaError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+ENCODER = "encoder.onnx"
+RECOMMENDER = "recommender.onnx"
+ITEM_CODES = "item_codes.npy"
+ITEMS = "items.parquet"
+GOLDEN = "golden.npz"
+FILES = (ENCODER, GOLDEN, ITEM_CODES, ITEMS, RECOMMENDER)
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file as it was written; shape and dtype are None where the file is no single array."""
+
+    sha256: str
+    size_bytes: int
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """What a model is: its sizes, where it came from and how well it did.
+
+    Attributes:
+        name: the model's name.
+        version: this version's name, a safe directory name.
+        created_at: ISO 8601, UTC.
+        backbone: `sasrec`, `bert4rec` or `gru4rec`.
+        num_items: N. max_length: L, the longest history that the encoder was trained on.
+        num_splits: M. num_sub_ids: V. dim: D, the width of an item embedding.
+        training_config: the whole training configuration.
+        data: statistics and hash of the interaction log.
+        metrics: offline metrics, with the protocol that they were measured under.
+        libraries: versions of the libraries that made the artifact.
+        git_revision: of the training code, or None.
+    """
+
+    name: str
+    version: str
+    created_at: str
+    backbone: str
+    num_items: int
+    max_length: int
+    num_splits: int
+    num_sub_ids: int
+    dim: int
+    training_config: Mapping[str, Any]
+    data: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    libraries: Mapping[str, str]
+    git_revision: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A model's description and its files."""
+
+    model: ModelDescription
+    files: Mapping[str, FileEntry]
+
+    def to_json(self) -> str:
+        """Return the manifest as it is written."""
+        files = {name: asdict(entry) for name, entry in sorted(self.files.items())}
+        return (
+            json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self.model), "files": files}, indent=2)
+            + "\n"
+        )
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """Read and check `manifest.json`.
+
+        Raises:
+            ArtifactIncompleteError: there is none.
+            ArtifactManifestError: it is not JSON, or a field is missing or wrong.
+            ArtifactSchemaError: its schema version is not 1.
+        """
+        path = directory / MANIFEST
+        try:
+            fields = json.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            raise ArtifactIncompleteError(
+                f"{directory}: no {MANIFEST}, so this is no finished artifact; export the model again"
+            ) from error
+        except ValueError as error:
+            raise ArtifactManifestError(
+                f"{path}: not valid JSON ({error}); export the model again"
+            ) from error
+        if not isinstance(fields, dict):
+            raise ArtifactManifestError(f"{path}: found {type(fields).__name__}, expected a JSON object")
+        schema_version = fields.get("schema_version")
+        if schema_version != SCHEMA_VERSION or isinstance(schema_version, bool):
+            raise ArtifactSchemaError(
+                f"{path}: found schema_version {schema_version!r}, expected {SCHEMA_VERSION}; "
+                "install a recjpq release that reads it, or export the model again with this one"
+            )
+        return cls(_model(path, fields), _files(path, fields))
+
+
+_POSITIVE = ("num_items", "max_length", "num_splits", "num_sub_ids", "dim")
+_STRINGS = ("name", "version", "created_at", "backbone")
+_OBJECTS = ("training_config", "data", "metrics", "libraries")
+
+
+def _model(path: Path, fields: dict[str, Any]) -> ModelDescription:
+    for names, kind, expected in (
+        (_POSITIVE, int, "a positive integer"),
+        (_STRINGS, str, "a string"),
+        (_OBJECTS, dict, "an object"),
+    ):
+        for name in names:
+            value = fields.get(name)
+            if (
+                not isinstance(value, kind)
+                or isinstance(value, bool)
+                or (isinstance(value, int) and value < 1)
+            ):
+                raise ArtifactManifestError(f"{path}: {name} is {value!r}, expected {expected}")
+    revision = fields.get("git_revision")
+    if revision is not None and not isinstance(revision, str):
+        raise ArtifactManifestError(f"{path}: git_revision is {revision!r}, expected a string or null")
+    return ModelDescription(
+        **{name: fields[name] for name in (*_STRINGS, *_POSITIVE, *_OBJECTS)}, git_revision=revision
+    )
+
+
+def _files(path: Path, fields: dict[str, Any]) -> dict[str, FileEntry]:
+    entries = fields.get("files")
+    if not isinstance(entries, dict) or sorted(entries) != sorted(FILES):
+        found = sorted(entries) if isinstance(entries, dict) else entries
+        raise ArtifactManifestError(f"{path}: files lists {found}, expected {sorted(FILES)}")
+    return {name: _file(path, name, entry) for name, entry in entries.items()}
+
+
+def _file(path: Path, name: str, entry: Any) -> FileEntry:
+    fields = entry if isinstance(entry, dict) else {}
+    sha256, size_bytes, shape = fields.get("sha256"), fields.get("size_bytes"), fields.get("shape")
+    if not isinstance(sha256, str) or not isinstance(size_bytes, int):
+        raise ArtifactManifestError(f"{path}: files.{name} is {entry!r}, expected sha256 and size_bytes")
+    return FileEntry(
+        sha256, size_bytes, tuple(shape) if isinstance(shape, list) else None, fields.get("dtype")
+    )

@@ -1,0 +1,105 @@
+"""Writing an artifact so that a half-written one can never be loaded."""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recjpq.artifact import manifest as names
+from recjpq.artifact.golden import Golden
+from recjpq.artifact.manifest import FileEntry, Manifest, ModelDescription
+from recjpq.errors import ArtifactError, ArtifactExistsError
+
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def write_artifact(
+    parent: Path,
+    model: ModelDescription,
+    *,
+    encoder: bytes,
+    recommender: bytes,
+    item_codes: npt.NDArray[np.uint8],
+    items: pa.Table,
+    golden: Golden,
+) -> Path:
+    """Write `parent/<version>` and return its path.
+
+    Everything goes into a hidden directory beside it, flushed to disk, the manifest last; then one rename
+    makes it visible. A process killed at any moment leaves at most that hidden directory, which nothing
+    loads and the next write of this version removes.
+
+    Raises:
+        ArtifactExistsError: the version is there already.
+        ArtifactError: the version's name is not a safe directory name.
+    """
+    if not _VERSION.fullmatch(model.version):
+        raise ArtifactError(
+            f"version {model.version!r}: expected 1 to 128 letters, digits, dots, dashes or underscores, "
+            "starting with a letter or digit"
+        )
+    with _publish(parent / model.version) as directory:
+        (directory / names.ENCODER).write_bytes(encoder)
+        (directory / names.RECOMMENDER).write_bytes(recommender)
+        np.save(directory / names.ITEM_CODES, np.ascontiguousarray(item_codes), allow_pickle=False)
+        pq.write_table(items, directory / names.ITEMS, compression="zstd")
+        golden.save(directory / names.GOLDEN)
+        files = {name: _entry(directory / name) for name in names.FILES}
+        codes_entry = files[names.ITEM_CODES]
+        files[names.ITEM_CODES] = FileEntry(
+            codes_entry.sha256, codes_entry.size_bytes, tuple(item_codes.shape), str(item_codes.dtype)
+        )
+        for name in names.FILES:
+            _sync(directory / name)
+        (directory / names.MANIFEST).write_text(Manifest(model, files).to_json())
+    return parent / model.version
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _publish(path: Path) -> Iterator[Path]:
+    """Yield a hidden sibling of `path` to fill, and rename it to `path` if the block ends well."""
+    if path.exists():
+        raise ArtifactExistsError(f"{path} exists and versions are immutable; choose another version")
+    partial = path.with_name(f".{path.name}.partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        _sync(partial / names.MANIFEST)
+        _sync(partial)
+        try:
+            partial.rename(path)
+        except OSError as error:
+            raise ArtifactExistsError(
+                f"{path}: cannot be published ({error}); choose another version"
+            ) from error
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(sha256_of(path), path.stat().st_size)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

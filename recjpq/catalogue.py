@@ -1,0 +1,121 @@
+"""The catalogue: external ids to item indices and back, with codes, counts and metadata.
+
+Ids live in one Arrow buffer and an open-addressing table of int32 (about 6 to 12 bytes an item), never in
+a Python dict: ten million string ids take a few hundred megabytes instead of several gigabytes.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recjpq import _native
+from recjpq.errors import CatalogueError
+
+ITEM_ID = "item_id"
+COUNT = "count"
+
+
+class Catalogue:
+    """The items that can be recommended: row i of every array is the item of index i.
+
+    Attributes:
+        item_codes: uint8 (N, M), usually a memory map.
+        counts: interactions of each item in the training log, int64 (N,).
+        metadata_columns: names of the columns beside `item_id` and `count`.
+    """
+
+    def __init__(self, items: pa.Table, item_codes: npt.NDArray[np.uint8]) -> None:
+        """Index a table of items.
+
+        Args:
+            items: a column `item_id` (string, unique, no nulls), a column `count` (integer, no nulls), and
+                any metadata columns; N rows.
+            item_codes: uint8 (N, M).
+
+        Raises:
+            CatalogueError: a column is missing, holds nulls or repeats an id, or the row counts differ.
+        """
+        if items.num_rows != len(item_codes):
+            raise CatalogueError(f"items: found {items.num_rows} rows, expected N={len(item_codes)}")
+        ids = _column(items, ITEM_ID, pa.large_string())
+        self.item_codes = item_codes
+        self.counts: npt.NDArray[np.int64] = _column(items, COUNT, pa.int64()).to_numpy()
+        self.metadata_columns = tuple(name for name in items.column_names if name not in {ITEM_ID, COUNT})
+        self._ids = ids
+        self._metadata = [_contiguous(items.column(name)) for name in self.metadata_columns]
+        offsets, data = _string_buffers(ids)
+        self._index = _native.IdIndex(offsets, data)
+        if (repeated := self._index.first_duplicate) is not None:
+            first, second = repeated
+            raise CatalogueError(
+                f"items: item_id {ids[second].as_py()!r} stands in rows {first} and {second}, expected once"
+            )
+
+    @classmethod
+    def load(cls, items_path: Path, item_codes: npt.NDArray[np.uint8]) -> Self:
+        """Read `items.parquet`; raises CatalogueError as the constructor does."""
+        try:
+            items = pq.read_table(items_path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise CatalogueError(f"{items_path}: not a readable Parquet file ({error})") from error
+        return cls(items, item_codes)
+
+    @property
+    def num_items(self) -> int:
+        """N, the number of items."""
+        return len(self.item_codes)
+
+    @cached_property
+    def by_popularity(self) -> npt.NDArray[np.int32]:
+        """Item indices from most to least interactions, ties to the lower index, int32 (N,)."""
+        return np.argsort(-self.counts, kind="stable").astype(np.int32)
+
+    def indices_of(self, item_ids: Sequence[str]) -> npt.NDArray[np.int32]:
+        """Return each id's item index, or -1 where the catalogue does not have it; int32 (len,)."""
+        return self._index.find(list(item_ids))
+
+    def ids_of(self, item_indices: npt.NDArray[np.int32]) -> list[str]:
+        """Return the external ids of item indices, which must be in range."""
+        return [self._ids[index].as_py() for index in item_indices.tolist()]
+
+    def metadata_of(self, item_indices: npt.NDArray[np.int32]) -> list[dict[str, Any]]:
+        """Return each item's metadata columns by name; items indices must be in range."""
+        return [
+            {
+                name: column[index].as_py()
+                for name, column in zip(self.metadata_columns, self._metadata, strict=True)
+            }
+            for index in item_indices.tolist()
+        ]
+
+
+def _column(items: pa.Table, name: str, dtype: pa.DataType) -> pa.Array:
+    if name not in items.column_names:
+        raise CatalogueError(f"items: no column {name!r}, found {', '.join(items.column_names)}")
+    column = items.column(name)
+    if column.null_count:
+        raise CatalogueError(f"items: column {name!r} holds {column.null_count} nulls, expected none")
+    try:
+        return _contiguous(column.cast(dtype))
+    except pa.ArrowInvalid as error:
+        raise CatalogueError(
+            f"items: column {name!r} is {column.type}, expected {dtype} ({error})"
+        ) from error
+
+
+def _contiguous(column: pa.ChunkedArray) -> pa.Array:
+    chunks = column.combine_chunks()
+    return chunks if isinstance(chunks, pa.Array) else pa.concat_arrays(chunks.chunks)
+
+
+def _string_buffers(ids: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    _, offsets, data = ids.buffers()
+    all_offsets = np.frombuffer(offsets, dtype=np.int64)[ids.offset : ids.offset + len(ids) + 1]
+    empty = data is None or data.size == 0
+    return all_offsets, np.zeros(1, dtype=np.uint8) if empty else np.frombuffer(data, dtype=np.uint8)

@@ -1,0 +1,69 @@
+"""The scorer's contract, the same for every back-end and tested by one conformance suite."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+ItemIndices = npt.NDArray[np.int32]
+RowFilter = Sequence[ItemIndices | None]
+"""One entry per row of the batch: item indices, or None for no restriction of that row."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopK:
+    """The best items of one row, best first.
+
+    Attributes:
+        ids: item indices, int32 (<= k,).
+        scores: their scores, float32 (<= k,).
+    """
+
+    ids: ItemIndices
+    scores: npt.NDArray[np.float32]
+
+
+class Scorer(Protocol):
+    """Exact top-k over a catalogue's codes.
+
+    The score of item i is ``sum_j score_tables[b, j, item_codes[i, j]]``, added in float32 in the order
+    of j (RecJPQ, WSDM 2024, Eq. 5; PQTopK, RecSys 2024, Alg. 1), so that every back-end gives the
+    same bits.
+    """
+
+    @property
+    def backend(self) -> str:
+        """The back-end's name: `numpy`, `cpu` or `cuda`."""
+        ...
+
+    @property
+    def num_items(self) -> int:
+        """N, the number of items in the catalogue."""
+        ...
+
+    def top_k(
+        self,
+        score_tables: npt.NDArray[np.float32],
+        k: int,
+        *,
+        exclude: RowFilter | None = None,
+        allow: RowFilter | npt.NDArray[np.bool_] | None = None,
+    ) -> list[TopK]:
+        """Return the k items with the largest scores, for each row.
+
+        Args:
+            score_tables: float32 (B, M, V), finite.
+            k: how many items, at least 1.
+            exclude: per row, int32 indices of items never to return (repeats are harmless).
+            allow: per row, int32 indices of the only items to consider, or one bool (N,) for all rows.
+
+        Returns:
+            B results, best first, ties to the lower item index. Fewer than k eligible items give a
+            short row, never filler.
+
+        Raises:
+            ScoringError: a wrong shape, dtype, k or item index, or a table that is not finite.
+        """
+        ...

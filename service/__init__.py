@@ -1,0 +1,1 @@
+"""Online: an artifact in, recommendations over HTTP out. Never imports torch."""

@@ -1,0 +1,1 @@
+"""Offline: an interaction log in, a checked artifact out. Needs the extra `training`."""
