@@ -4,7 +4,7 @@ Ids live in one Arrow buffer and an open-addressing table of int32 (about 6 to 1
 a Python dict: ten million string ids take a few hundred megabytes instead of several gigabytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -34,18 +34,21 @@ class Catalogue:
         """Index a table of items.
 
         Args:
-            items: a column `item_id` (string, unique, no nulls), a column `count` (integer, no nulls), and
-                any metadata columns; N rows.
+            items: a column `item_id` (string, or integer, whose decimal form is then the id; unique, no
+                nulls), a column `count` (integer, no nulls), and any metadata columns; N rows.
             item_codes: uint8 (N, M).
 
         Raises:
-            CatalogueError: a column is missing, holds nulls or repeats an id, or the row counts differ.
+            CatalogueError: a column is missing, stands twice or has the wrong type, holds nulls or repeats
+                an id, or the row counts differ.
         """
         if items.num_rows != len(item_codes):
             raise CatalogueError(f"items: found {items.num_rows} rows, expected N={len(item_codes)}")
-        ids = _column(items, ITEM_ID, pa.large_string())
+        if repeats := sorted({name for name in items.column_names if items.column_names.count(name) > 1}):
+            raise CatalogueError(f"items: found several columns {', '.join(repeats)}, expected one of each")
+        ids = _column(items, ITEM_ID, pa.large_string(), _is_string_or_integer)
         self.item_codes = item_codes
-        self.counts: npt.NDArray[np.int64] = _column(items, COUNT, pa.int64()).to_numpy()
+        self.counts: npt.NDArray[np.int64] = _column(items, COUNT, pa.int64(), pa.types.is_integer).to_numpy()
         self.metadata_columns = tuple(name for name in items.column_names if name not in {ITEM_ID, COUNT})
         self._ids = ids
         self._metadata = [_contiguous(items.column(name)) for name in self.metadata_columns]
@@ -62,7 +65,7 @@ class Catalogue:
         """Read `items.parquet`; raises CatalogueError as the constructor does."""
         try:
             items = pq.read_table(items_path)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise CatalogueError(f"{items_path}: not a readable Parquet file ({error})") from error
         return cls(items, item_codes)
 
@@ -77,7 +80,13 @@ class Catalogue:
         return np.argsort(-self.counts, kind="stable").astype(np.int32)
 
     def indices_of(self, item_ids: Sequence[str]) -> npt.NDArray[np.int32]:
-        """Return each id's item index, or -1 where the catalogue does not have it; int32 (len,)."""
+        """Return each id's item index, or -1 where the catalogue does not have it; int32 (len,).
+
+        Raises:
+            TypeError: an id is not a string, or `item_ids` is one id instead of a sequence of them.
+        """
+        if isinstance(item_ids, str):
+            raise TypeError(f"item_ids: found the string {item_ids!r}, expected a sequence of strings")
         return self._index.find(list(item_ids))
 
     def ids_of(self, item_indices: npt.NDArray[np.int32]) -> list[str]:
@@ -95,18 +104,28 @@ class Catalogue:
         ]
 
 
-def _column(items: pa.Table, name: str, dtype: pa.DataType) -> pa.Array:
+def _column(
+    items: pa.Table, name: str, dtype: pa.DataType, accepts: Callable[[pa.DataType], bool]
+) -> pa.Array:
     if name not in items.column_names:
         raise CatalogueError(f"items: no column {name!r}, found {', '.join(items.column_names)}")
     column = items.column(name)
-    if column.null_count:
-        raise CatalogueError(f"items: column {name!r} holds {column.null_count} nulls, expected none")
+    found = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not accepts(found) and not pa.types.is_null(found):
+        raise CatalogueError(f"items: column {name!r} is {column.type}, expected {dtype}")
     try:
-        return _contiguous(column.cast(dtype))
-    except pa.ArrowInvalid as error:
+        values = _contiguous(column.cast(dtype))
+    except pa.ArrowException as error:
         raise CatalogueError(
             f"items: column {name!r} is {column.type}, expected {dtype} ({error})"
         ) from error
+    if values.null_count:  # after the cast: a null may stand in a dictionary
+        raise CatalogueError(f"items: column {name!r} holds {values.null_count} nulls, expected none")
+    return values
+
+
+def _is_string_or_integer(dtype: pa.DataType) -> bool:
+    return dtype in {pa.string(), pa.large_string(), pa.string_view()} or bool(pa.types.is_integer(dtype))
 
 
 def _contiguous(column: pa.ChunkedArray) -> pa.Array:

@@ -32,7 +32,10 @@ IdIndex::IdIndex(const int64_t* offsets, int64_t num_items, const char* data) : 
     }
     const auto item = static_cast<int32_t>(i);
     while (slots_[slot] != kEmpty) {
-      if (!first_duplicate_ && id(slots_[slot]) == id(item)) first_duplicate_.emplace(slots_[slot], item);
+      if (id(slots_[slot]) == id(item)) {  // stop: the caller refuses it, and many equal ids probe for ever
+        first_duplicate_.emplace(slots_[slot], item);
+        return;
+      }
       slot = (slot + 1) & mask_;
     }
     slots_[slot] = item;

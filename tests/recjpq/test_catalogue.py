@@ -1,0 +1,330 @@
+"""The catalogue: external ids to item indices and back, counts, metadata, refusals and memory."""
+
+import datetime
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recjpq import _native
+from recjpq.catalogue import Catalogue
+from recjpq.errors import CatalogueError, RecJPQError
+
+
+def codes_for(num_items: int) -> np.ndarray:
+    return np.zeros((num_items, 1), dtype=np.uint8)
+
+
+def catalogue_of(item_ids: Any, count: Any = None, **metadata: Any) -> Catalogue:
+    num_items = len(item_ids)
+    items = {"item_id": item_ids, "count": [1] * num_items if count is None else count, **metadata}
+    return Catalogue(pa.table(items), codes_for(num_items))
+
+
+def refusal(items: pa.Table, num_items: int) -> str:
+    with pytest.raises(CatalogueError) as raised:
+        Catalogue(items, codes_for(num_items))
+    return str(raised.value)
+
+
+# ---------------------------------------------------------------- lookup
+
+STRANGE_IDS = [
+    "a",
+    "",
+    " ",
+    "a ",
+    "A",
+    "0",
+    "00",
+    "-1",
+    "None",
+    "a\x00b",
+    "a\x00",
+    "é",
+    unicodedata.normalize("NFD", "é"),
+    "日本語",
+    "👩‍👩‍👧",
+    "\u200b",
+    "\ufffd",
+    "x" * 100_000,
+    "x" * 100_001,
+]
+
+
+def test_every_id_comes_back() -> None:
+    catalogue = catalogue_of(STRANGE_IDS)
+    indices = catalogue.indices_of(STRANGE_IDS)
+    assert indices.dtype == np.int32
+    assert indices.tolist() == list(range(len(STRANGE_IDS)))
+    assert catalogue.ids_of(indices) == STRANGE_IDS
+    assert catalogue.num_items == len(STRANGE_IDS)
+
+
+@settings(max_examples=200, derandomize=True, database=None, deadline=None)
+@given(ids=st.lists(st.text(), unique=True, min_size=1), others=st.lists(st.text()))
+def test_lookup_is_that_of_a_dict(ids: list[str], others: list[str]) -> None:
+    known = {item_id: index for index, item_id in enumerate(ids)}
+    wanted = others + ids[::-1]
+    assert catalogue_of(ids).indices_of(wanted).tolist() == [known.get(item_id, -1) for item_id in wanted]
+
+
+def test_many_ids_that_differ_little() -> None:
+    ids = [str(number) for number in range(100_000)]
+    catalogue = catalogue_of(ids)
+    assert np.array_equal(catalogue.indices_of(ids), np.arange(100_000))
+    assert set(catalogue.indices_of([f"{item_id}-" for item_id in ids]).tolist()) == {-1}
+
+
+@pytest.mark.parametrize("unknown", ["b", "", "A", "a ", " a", "a\x00", "aa", "\ud800", "a\udfff"], ids=ascii)
+def test_an_unknown_id_is_minus_one(unknown: str) -> None:
+    assert catalogue_of(["a", "ab"]).indices_of([unknown, "ab"]).tolist() == [-1, 1]
+
+
+def test_a_lookup_may_repeat_ids_or_have_none() -> None:
+    catalogue = catalogue_of(["a", "b"])
+    assert catalogue.indices_of(("b", "b", "x", "b")).tolist() == [1, 1, -1, 1]
+    assert catalogue.indices_of([]).tolist() == []
+    assert catalogue.ids_of(np.array([1, 1, 0], dtype=np.int32)) == ["b", "b", "a"]
+    assert catalogue.ids_of(np.array([], dtype=np.int32)) == []
+
+
+@pytest.mark.parametrize("wrong", [None, 1, 1.0, b"a", ["a"], np.int32(0)], ids=repr)
+def test_an_id_that_is_no_string_is_a_type_error(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="item ids must be strings"):
+        catalogue_of(["a"]).indices_of(["a", wrong])
+
+
+def test_one_string_is_not_a_sequence_of_ids() -> None:
+    with pytest.raises(TypeError, match="found the string 'ab', expected a sequence of strings"):
+        catalogue_of(["a", "b"]).indices_of("ab")
+
+
+# ---------------------------------------------------------------- Arrow layouts
+
+
+def test_chunked_columns() -> None:
+    ids = pa.chunked_array([["a", "b"], [], ["c"], ["d"]])
+    count = pa.chunked_array([[1], [4, 2, 3]])
+    title = pa.chunked_array([["A", "B", "C"], ["D"]])
+    catalogue = Catalogue(pa.table({"item_id": ids, "count": count, "title": title}), codes_for(4))
+    assert catalogue.indices_of(["d", "a", "c"]).tolist() == [3, 0, 2]
+    assert catalogue.counts.tolist() == [1, 4, 2, 3]
+    assert catalogue.metadata_of(np.array([3], dtype=np.int32)) == [{"title": "D"}]
+
+
+def test_sliced_columns() -> None:
+    items = pa.table({"item_id": list("abcde"), "count": [1, 2, 3, 4, 5], "title": list("ABCDE")}).slice(1, 3)
+    catalogue = Catalogue(items, codes_for(3))
+    assert catalogue.indices_of(list("abcde")).tolist() == [-1, 0, 1, 2, -1]
+    assert catalogue.ids_of(np.array([2, 0], dtype=np.int32)) == ["d", "b"]
+    assert catalogue.counts.tolist() == [2, 3, 4]
+    assert catalogue.metadata_of(np.array([1], dtype=np.int32)) == [{"title": "C"}]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pa.array(["a", "b"], pa.string()),
+        pa.array(["a", "b"], pa.large_string()),
+        pa.array(["a", "b"], pa.string_view()),
+        pa.array(["a", "b"]).dictionary_encode(),
+    ],
+    ids=lambda ids: str(ids.type),
+)
+def test_every_arrow_form_of_a_string(ids: pa.Array) -> None:
+    catalogue = catalogue_of(ids)
+    assert catalogue.indices_of(["b", "a"]).tolist() == [1, 0]
+    assert catalogue.ids_of(np.array([0, 1], dtype=np.int32)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("dtype", [pa.int64(), pa.uint8(), pa.int32()], ids=str)
+def test_integer_ids_are_their_decimal_form(dtype: pa.DataType) -> None:
+    catalogue = catalogue_of(pa.array([10, 7], dtype))
+    assert catalogue.indices_of(["7", "10", "07", "7.0"]).tolist() == [1, 0, -1, -1]
+    assert catalogue.ids_of(np.array([0, 1], dtype=np.int32)) == ["10", "7"]
+
+
+def test_a_parquet_file_round_trips(tmp_path: Path) -> None:
+    items = pa.table({"item_id": ["a", "b", "c"], "count": pa.array([3, 2, 1], pa.uint32())})
+    pq.write_table(items, tmp_path / "items.parquet", row_group_size=2)
+    catalogue = Catalogue.load(tmp_path / "items.parquet", codes_for(3))
+    assert catalogue.indices_of(["c", "a"]).tolist() == [2, 0]
+    assert catalogue.counts.tolist() == [3, 2, 1]
+
+
+# ---------------------------------------------------------------- counts and metadata
+
+
+def test_popularity_order_has_ties_to_the_lower_index() -> None:
+    catalogue = catalogue_of(list("abcdef"), count=[2, 9, 0, 9, 2, 5])
+    assert catalogue.by_popularity.dtype == np.int32
+    assert catalogue.by_popularity.tolist() == [1, 3, 5, 0, 4, 2]
+    assert catalogue.counts.dtype == np.int64
+
+
+def test_metadata_keeps_its_types() -> None:
+    released = datetime.date(2026, 1, 31)
+    catalogue = catalogue_of(
+        ["a", "b"], title=["Ä", None], price=[1.5, 2.0], tags=[["x", "y"], []], released=[released, released]
+    )
+    assert catalogue.metadata_columns == ("title", "price", "tags", "released")
+    assert catalogue.metadata_of(np.array([1, 0], dtype=np.int32)) == [
+        {"title": None, "price": 2.0, "tags": [], "released": released},
+        {"title": "Ä", "price": 1.5, "tags": ["x", "y"], "released": released},
+    ]
+
+
+def test_a_catalogue_without_metadata_has_empty_rows() -> None:
+    assert catalogue_of(["a"]).metadata_columns == ()
+    assert catalogue_of(["a"]).metadata_of(np.array([0], dtype=np.int32)) == [{}]
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def test_a_catalogue_error_is_one_of_ours() -> None:
+    assert issubclass(CatalogueError, RecJPQError)
+
+
+def test_a_repeated_id_names_its_rows() -> None:
+    items = pa.table({"item_id": ["a", "b", "c", "b", "a"], "count": [1] * 5})
+    assert refusal(items, 5) == "items: item_id 'b' stands in rows 1 and 3, expected once"
+
+
+def test_the_empty_id_may_stand_once_only() -> None:
+    items = pa.table({"item_id": ["a", "", ""], "count": [1] * 3})
+    assert refusal(items, 3) == "items: item_id '' stands in rows 1 and 2, expected once"
+
+
+def test_a_million_equal_ids_are_refused_at_once() -> None:
+    # Quadratic probing of equal ids would take minutes here.
+    items = pa.table({"item_id": pa.repeat("a", 1_000_000), "count": pa.repeat(1, 1_000_000)})
+    assert refusal(items, 1_000_000) == "items: item_id 'a' stands in rows 0 and 1, expected once"
+
+
+@pytest.mark.parametrize("num_items", [0, 1, 3])
+def test_the_row_counts_must_agree(num_items: int) -> None:
+    items = pa.table({"item_id": ["a", "b"], "count": [1, 1]})
+    assert refusal(items, num_items) == f"items: found 2 rows, expected N={num_items}"
+
+
+@pytest.mark.parametrize("missing", ["item_id", "count"])
+def test_a_missing_column_is_named(missing: str) -> None:
+    items = pa.table({"item_id": ["a"], "count": [1], "title": ["A"]}).drop_columns(missing)
+    found = ", ".join(items.column_names)
+    assert refusal(items, 1) == f"items: no column {missing!r}, found {found}"
+
+
+@pytest.mark.parametrize("repeated", ["item_id", "count", "title"])
+def test_a_repeated_column_is_named(repeated: str) -> None:
+    items = pa.table({"item_id": ["a"], "count": [1], "title": ["A"]})
+    items = items.append_column(repeated, items.column(repeated))
+    assert refusal(items, 1) == f"items: found several columns {repeated}, expected one of each"
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("item_id", pa.array(["a", None])),
+        ("item_id", pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array(["a", None]))),
+        ("count", pa.array([1, None])),
+    ],
+    ids=["item_id", "item_id in a dictionary", "count"],
+)
+def test_nulls_are_counted(column: str, values: pa.Array) -> None:
+    items = pa.table({"item_id": ["a", "b"], "count": [1, 1]} | {column: values})
+    assert refusal(items, 2) == f"items: column {column!r} holds 1 nulls, expected none"
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "found"),
+    [
+        ("item_id", pa.array([1.0, 2.0]), "is double, expected large_string"),
+        ("item_id", pa.array([True, False]), "is bool, expected large_string"),
+        ("item_id", pa.array([b"a", b"b"]), "is binary, expected large_string"),
+        ("item_id", pa.array([["a"], ["b"]]), "is list<item: string>, expected large_string"),
+        ("count", pa.array([1.0, 2.0]), "is double, expected int64"),
+        ("count", pa.array(["1", "2"]), "is string, expected int64"),
+        ("count", pa.array([True, False]), "is bool, expected int64"),
+        ("count", pa.array([1, 2**63], pa.uint64()), "is uint64, expected int64 (Integer value"),
+    ],
+    ids=str,
+)
+def test_a_column_of_the_wrong_type(column: str, values: pa.Array, found: str) -> None:
+    items = pa.table({"item_id": ["a", "b"], "count": [1, 1]} | {column: values})
+    assert refusal(items, 2).startswith(f"items: column {column!r} {found}")
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet", b"PAR1" + bytes(64) + b"PAR1"], ids=repr)
+def test_a_file_that_is_not_parquet(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "items.parquet"
+    path.write_bytes(content)
+    with pytest.raises(CatalogueError, match=r"items\.parquet: not a readable Parquet file"):
+        Catalogue.load(path, codes_for(1))
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match=r"items\.parquet: not a readable Parquet file"):
+        Catalogue.load(tmp_path / "items.parquet", codes_for(1))
+
+
+# ---------------------------------------------------------------- memory
+
+MEASURE = """
+import os
+import sys
+from pathlib import Path
+import numpy as np
+from recjpq.catalogue import Catalogue
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+directory, num_items = Path(sys.argv[1]), int(sys.argv[2])
+Catalogue.load(directory / "one.parquet", np.zeros((1, 1), np.uint8))
+codes = np.zeros((num_items, 1), np.uint8)
+before = resident_bytes()
+catalogue = Catalogue.load(directory / "items.parquet", codes)
+grown = resident_bytes() - before
+assert catalogue.indices_of([f"item-{num_items - 1:08d}"]).tolist() == [num_items - 1]
+print(grown / num_items)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_a_million_items_cost_less_than_sixty_bytes_each(tmp_path: Path) -> None:
+    # An id of 13 bytes costs 13 + 8 (Arrow) + 8.4 (index), and its count 8: 38 bytes. All but the index are
+    # linear in N, so ten million items take about 0.4 GB; a dict of str takes over 1.5 GB.
+    num_items = 1_000_000
+    ids = pa.array([f"item-{number:08d}" for number in range(num_items)])
+    items = pa.table({"item_id": ids, "count": np.arange(num_items)})
+    pq.write_table(items, tmp_path / "items.parquet")
+    pq.write_table(items.slice(0, 1), tmp_path / "one.parquet")
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path), str(num_items)],
+        # Freed memory goes back to the system at once, so that what stays resident is what is in use.
+        env=os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_MMAP_THRESHOLD_": "65536"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 35 < float(done.stdout) < 60
+
+
+@pytest.mark.parametrize("num_items", [1000, 43_690, 43_691, 100_000, 1_000_000])
+def test_the_index_takes_six_to_twelve_bytes_an_item_at_any_size(num_items: int) -> None:
+    # So ten million items take at most 120 MB (67 MB in fact: 2^24 slots of 4 bytes).
+    ids = np.frombuffer(np.arange(num_items, dtype=np.uint32).tobytes(), dtype=np.uint8)
+    index = _native.IdIndex(np.arange(num_items + 1, dtype=np.int64) * 4, ids)
+    assert index.first_duplicate is None
+    assert 6 <= index.size_bytes / num_items <= 12.01
