@@ -1,5 +1,7 @@
 """Golden histories: recorded answers that a loaded model must give again before it serves."""
 
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -50,7 +52,7 @@ class Golden:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 golden = {name: arrays[name] for name in wanted}
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ArtifactShapeError(f"{path}: not the golden arrays of schema 1 ({error})") from error
         for name, (dtype, ndim) in wanted.items():
             if golden[name].dtype != dtype or golden[name].ndim != ndim:
@@ -65,14 +67,19 @@ def replay(golden: Golden, item_codes: npt.NDArray[np.uint8], encode: Encode, sc
     """Check that an encoder and a scorer still give the recorded answers.
 
     Raises:
-        ArtifactGoldenError: the tables differ by more than the tolerance, or the top-k of the recorded
-            tables is not the recorded one, bit for bit.
+        ArtifactGoldenError: the recorded tables are not finite, the encoder's differ from them by more than
+            the tolerance, or the top-k of the recorded ones is not the recorded top-k, bit for bit.
     """
-    tables = encode(item_codes[golden.histories], golden.lengths)  # (G, M, V)
-    if tables.shape != golden.score_tables.shape:
+    if not np.isfinite(golden.score_tables).all():
         raise ArtifactGoldenError(
-            f"golden replay: the encoder gave tables of shape {tables.shape}, "
-            f"expected {golden.score_tables.shape}"
+            "golden replay: the recorded score tables hold NaN or infinity, expected finite scores; "
+            "export the model again"
+        )
+    tables = encode(item_codes[golden.histories], golden.lengths)  # (G, M, V)
+    if tables.shape != golden.score_tables.shape or tables.dtype != np.float32:
+        raise ArtifactGoldenError(
+            f"golden replay: the encoder gave tables of {tables.dtype} {tables.shape}, "
+            f"expected float32 {golden.score_tables.shape}"
         )
     difference = float(np.abs(tables - golden.score_tables).max())
     allowed = TABLE_TOLERANCE * float(np.abs(golden.score_tables).max())
@@ -86,6 +93,6 @@ def replay(golden: Golden, item_codes: npt.NDArray[np.uint8], encode: Encode, sc
         ids, scores = golden.top_ids[row], golden.top_scores[row]
         if not (np.array_equal(best.ids, ids) and np.array_equal(best.scores, scores)):
             raise ArtifactGoldenError(
-                f"golden replay: history {row} gave items {best.ids.tolist()} from scorer {scorer.backend!r}, "
-                f"expected {ids.tolist()}; the codes or the scorer are not those exported"
+                f"golden replay: history {row} gave items {best.ids.tolist()} from scorer "
+                f"{scorer.backend!r}, expected {ids.tolist()}; the codes or the scorer are not those exported"
             )

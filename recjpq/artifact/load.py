@@ -1,6 +1,7 @@
 """Loading an artifact: everything is checked before anything is used."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,11 @@ def find_artifact(path: Path) -> Path:
     versions = [p.parent for p in path.glob(f"*/{names.MANIFEST}") if not p.parent.name.startswith(".")]
     if not versions:
         raise ArtifactNotFoundError(f"{path}: no artifact here; train a model and export it there first")
-    return max(versions, key=lambda version: (Manifest.read(version).model.created_at, version.name))
+    return max(versions, key=_age_key)
+
+
+def _age_key(version: Path) -> tuple[datetime, str]:
+    return datetime.fromisoformat(Manifest.read(version).model.created_at), version.name
 
 
 def load_artifact(path: Path) -> Artifact:
@@ -99,7 +104,7 @@ def _check_file(path: Path, entry: FileEntry) -> None:
 
 def _load_codes(path: Path, model: ModelDescription) -> npt.NDArray[np.uint8]:
     try:
-        codes: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+        codes: npt.NDArray[np.uint8] = np.lib.format.open_memmap(path, mode="r")  # refuses pickles
     except ValueError as error:
         raise ArtifactDtypeError(f"{path}: not a NumPy array file ({error})") from error
     if codes.dtype != np.uint8:
@@ -118,13 +123,17 @@ def _load_codes(path: Path, model: ModelDescription) -> npt.NDArray[np.uint8]:
 def _check_golden(path: Path, golden: Golden, model: ModelDescription) -> None:
     count, length = golden.histories.shape
     shapes_agree = (
-        golden.lengths.shape == (count,)
+        1 <= length <= model.max_length
+        and golden.lengths.shape == (count,)
         and golden.score_tables.shape == (count, model.num_splits, model.num_sub_ids)
         and golden.top_ids.shape == golden.top_scores.shape
         and golden.top_ids.shape[0] == count
+        and golden.top_ids.size > 0
     )
-    if not shapes_agree or count == 0:
-        raise ArtifactShapeError(f"{path}: the arrays do not fit each other or the manifest's M and V")
+    if not shapes_agree:
+        raise ArtifactShapeError(
+            f"{path}: the arrays are empty, or do not fit each other or the manifest's L, M and V"
+        )
     indices_agree = golden.histories.min() >= 0 and golden.histories.max() < model.num_items
     if not indices_agree or golden.lengths.min() < 1 or golden.lengths.max() > length:
         raise ArtifactShapeError(f"{path}: a history holds an item index or length out of range")

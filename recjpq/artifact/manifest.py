@@ -3,10 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 from recjpq.errors import ArtifactIncompleteError, ArtifactManifestError, ArtifactSchemaError
+from recjpq.scoring.checks import MAX_ITEMS, MAX_SPLITS, MAX_SUB_IDS
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -35,7 +37,7 @@ class ModelDescription:
     Attributes:
         name: the model's name.
         version: this version's name, a safe directory name.
-        created_at: ISO 8601, UTC.
+        created_at: ISO 8601 with its offset, in UTC.
         backbone: `sasrec`, `bert4rec` or `gru4rec`.
         num_items: N. max_length: L, the longest history that the encoder was trained on.
         num_splits: M. num_sub_ids: V. dim: D, the width of an item embedding.
@@ -93,14 +95,14 @@ class Manifest:
             raise ArtifactIncompleteError(
                 f"{directory}: no {MANIFEST}, so this is no finished artifact; export the model again"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArtifactManifestError(
                 f"{path}: not valid JSON ({error}); export the model again"
             ) from error
         if not isinstance(fields, dict):
             raise ArtifactManifestError(f"{path}: found {type(fields).__name__}, expected a JSON object")
         schema_version = fields.get("schema_version")
-        if schema_version != SCHEMA_VERSION or isinstance(schema_version, bool):
+        if type(schema_version) is not int or schema_version != SCHEMA_VERSION:
             raise ArtifactSchemaError(
                 f"{path}: found schema_version {schema_version!r}, expected {SCHEMA_VERSION}; "
                 "install a recjpq release that reads it, or export the model again with this one"
@@ -108,31 +110,40 @@ class Manifest:
         return cls(_model(path, fields), _files(path, fields))
 
 
-_POSITIVE = ("num_items", "max_length", "num_splits", "num_sub_ids", "dim")
+_SIZES = {"num_items": MAX_ITEMS, "max_length": MAX_ITEMS, "num_splits": MAX_SPLITS,
+          "num_sub_ids": MAX_SUB_IDS, "dim": MAX_ITEMS}  # fmt: skip
 _STRINGS = ("name", "version", "created_at", "backbone")
 _OBJECTS = ("training_config", "data", "metrics", "libraries")
 
 
 def _model(path: Path, fields: dict[str, Any]) -> ModelDescription:
-    for names, kind, expected in (
-        (_POSITIVE, int, "a positive integer"),
-        (_STRINGS, str, "a string"),
-        (_OBJECTS, dict, "an object"),
-    ):
+    for names, kind, expected in ((_STRINGS, str, "a string"), (_OBJECTS, dict, "an object")):
         for name in names:
-            value = fields.get(name)
-            if (
-                not isinstance(value, kind)
-                or isinstance(value, bool)
-                or (isinstance(value, int) and value < 1)
-            ):
-                raise ArtifactManifestError(f"{path}: {name} is {value!r}, expected {expected}")
+            if not isinstance(fields.get(name), kind):
+                raise ArtifactManifestError(f"{path}: {name} is {fields.get(name)!r}, expected {expected}")
+    for name, largest in _SIZES.items():
+        value = fields.get(name)
+        if not _is_count(value) or not 1 <= value <= largest:
+            raise ArtifactManifestError(f"{path}: {name} is {value!r}, expected an integer, 1 to {largest}")
+    _check_created_at(path, fields["created_at"])
     revision = fields.get("git_revision")
     if revision is not None and not isinstance(revision, str):
         raise ArtifactManifestError(f"{path}: git_revision is {revision!r}, expected a string or null")
     return ModelDescription(
-        **{name: fields[name] for name in (*_STRINGS, *_POSITIVE, *_OBJECTS)}, git_revision=revision
+        **{name: fields[name] for name in (*_STRINGS, *_SIZES, *_OBJECTS)}, git_revision=revision
     )
+
+
+def _check_created_at(path: Path, created_at: str) -> None:
+    """Raise ArtifactManifestError unless versions can be ordered by this time."""
+    try:
+        offset = datetime.fromisoformat(created_at).utcoffset()
+    except ValueError:
+        offset = None
+    if offset is None:
+        raise ArtifactManifestError(
+            f"{path}: created_at is {created_at!r}, expected a time such as 2026-01-31T12:00:00+00:00"
+        )
 
 
 def _files(path: Path, fields: dict[str, Any]) -> dict[str, FileEntry]:
@@ -145,9 +156,16 @@ def _files(path: Path, fields: dict[str, Any]) -> dict[str, FileEntry]:
 
 def _file(path: Path, name: str, entry: Any) -> FileEntry:
     fields = entry if isinstance(entry, dict) else {}
-    sha256, size_bytes, shape = fields.get("sha256"), fields.get("size_bytes"), fields.get("shape")
-    if not isinstance(sha256, str) or not isinstance(size_bytes, int):
+    sha256, size_bytes = fields.get("sha256"), fields.get("size_bytes")
+    if not isinstance(sha256, str) or not _is_count(size_bytes):
         raise ArtifactManifestError(f"{path}: files.{name} is {entry!r}, expected sha256 and size_bytes")
-    return FileEntry(
-        sha256, size_bytes, tuple(shape) if isinstance(shape, list) else None, fields.get("dtype")
-    )
+    shape, dtype = fields.get("shape"), fields.get("dtype")
+    if not (shape is None or (isinstance(shape, list) and all(map(_is_count, shape)))):
+        raise ArtifactManifestError(f"{path}: files.{name}.shape is {shape!r}, expected sizes or null")
+    if not (dtype is None or isinstance(dtype, str)):
+        raise ArtifactManifestError(f"{path}: files.{name}.dtype is {dtype!r}, expected a string or null")
+    return FileEntry(sha256, size_bytes, None if shape is None else tuple(shape), dtype)
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
