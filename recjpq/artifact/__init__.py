@@ -3,7 +3,7 @@
 from recjpq.artifact.golden import Encode, Golden, replay
 from recjpq.artifact.load import Artifact, find_artifact, load_artifact
 from recjpq.artifact.manifest import SCHEMA_VERSION, Manifest, ModelDescription
-from recjpq.artifact.write import write_artifact
+from recjpq.artifact.write import sha256_of, write_artifact
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -15,5 +15,6 @@ __all__ = [
     "find_artifact",
     "load_artifact",
     "replay",
+    "sha256_of",
     "write_artifact",
 ]

@@ -1,0 +1,107 @@
+"""The command line: `recjpq-train VERB --config FILE`, or `python -m training`."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from recjpq.errors import RecJPQError
+from training.config import load_config
+from training.errors import TrainingError
+from training.evaluate import format_report
+from training.movielens import download_ml_100k
+from training.run import Run
+from training.train import Interrupted
+
+VERBS = {
+    "prepare": "interaction log -> dataset/: memory-mapped sequences, item vocabulary, metadata",
+    "codes": "dataset/ -> codes/: every item split into M one-byte codes",
+    "train": "dataset/, codes/ -> checkpoints/; resumes where it was interrupted",
+    "evaluate": "checkpoints/ -> report.json: full ranking of the test cases, beside popularity",
+    "export": "checkpoints/, report.json -> artifacts/<version>, checked, ready to serve",
+    "all": "every stage in this order; a stage whose output is up to date is not repeated",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status: 0, 2 for an error of the user's, 130 when interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.action(options)
+    except (TrainingError, RecJPQError) as error:
+        _say(f"recjpq-train {options.verb}: {error}", error=True)
+        return 2
+    except (Interrupted, KeyboardInterrupt):
+        _say("interrupted; the same command goes on from the last checkpoint", error=True)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="recjpq-train", description="Interaction log -> RecJPQ model -> artifact."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, description in VERBS.items():
+        sub = verbs.add_parser(verb, help=description, description=description)
+        sub.add_argument("--config", type=Path, required=True, help="TOML file; see docs/training.md")
+        sub.add_argument(
+            "--set",
+            dest="overrides",
+            metavar="SECTION.KEY=VALUE",
+            action="append",
+            default=[],
+            help="replace one value of the file; may be repeated",
+        )
+        if verb in {"train", "all"}:
+            sub.add_argument("--restart", action="store_true", help="discard the checkpoints and start again")
+        if verb in {"export", "all"}:
+            sub.add_argument("--version", help="the artifact's version (default: the UTC time)")
+        sub.set_defaults(action=_run_verb)
+    download = verbs.add_parser("download", help="fetch MovieLens-100K for the demo")
+    download.add_argument("directory", type=Path, help="where interactions.csv and items.csv go")
+    download.set_defaults(action=lambda options: download_ml_100k(options.directory, _say))
+    return parser
+
+
+def _run_verb(options: argparse.Namespace) -> None:
+    run = Run(load_config(options.config, options.overrides))
+    verbs: dict[str, Callable[[], str]] = {
+        "prepare": lambda: _prepare(run),
+        "codes": lambda: _codes(run),
+        "train": lambda: _train(run, restart=options.restart),
+        "evaluate": lambda: format_report(run.evaluate()),
+        "export": lambda: f"artifact: {run.export(options.version)}",
+    }
+    for verb in verbs if options.verb == "all" else [options.verb]:
+        _say(f"== {verb}")
+        _say(verbs[verb]())
+
+
+def _prepare(run: Run) -> str:
+    dataset = run.prepare()
+    summary = dataset.summary
+    for warning in summary["warnings"]:
+        _say(f"warning: {warning}", error=True)
+    return (
+        f"{summary['users']} users, {summary['items']} items, {summary['interactions']} interactions, "
+        f"{summary['mean_length']} a user"
+    )
+
+
+def _codes(run: Run) -> str:
+    summary = run.codes().summary
+    return f"{summary['method']}: {summary['items']} items, {summary['distinct_codes']} distinct codes"
+
+
+def _train(run: Run, *, restart: bool) -> str:
+    progress = run.train(restart=restart)
+    return f"best validation NDCG@10 {progress.best_ndcg:.4f}, at epoch {progress.best_epoch}"
+
+
+def _say(text: str, *, error: bool = False) -> None:
+    print(text, file=sys.stderr if error else sys.stdout, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""The training configuration: one TOML file, checked before any work starts."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from training.errors import ConfigError
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class RunConfig(_Section):
+    """Where the run lives, what it is called, and its seed."""
+
+    directory: Path = Field(description="every stage writes below it")
+    name: str = Field(min_length=1, description="the model's name in its artifact")
+    seed: int = Field(0, ge=0, lt=2**31, description="of codes, initialisation, batches, negatives, dropout")
+    threads: int = Field(0, ge=0, description="CPU threads of PyTorch; 0 leaves PyTorch's own choice")
+
+
+class DataConfig(_Section):
+    """The interaction log and, if there is one, the items' metadata."""
+
+    interactions: Path = Field(description="CSV or Parquet file, one row per interaction")
+    user_column: str = "user_id"
+    item_column: str = "item_id"
+    time_column: str | None = Field(
+        None, description="orders a user's rows; without it the file's order does"
+    )
+    metadata: Path | None = Field(None, description="CSV or Parquet file, one row per item")
+    metadata_item_column: str = "item_id"
+
+
+class CodesConfig(_Section):
+    """How items are split into codes (RecJPQ, WSDM 2024, section 4)."""
+
+    method: Literal["svd", "random"] = "svd"
+    num_splits: int = Field(8, ge=1, le=64, description="M, codes per item")
+    num_sub_ids: int = Field(256, ge=2, le=256, description="V, sub-ids per split")
+    weights: Literal["binary", "counts"] = Field("binary", description="SVD of 0/1 or of interaction counts")
+
+
+class ModelConfig(_Section):
+    """The backbone and its sizes."""
+
+    backbone: Literal["sasrec"] = "sasrec"
+    dim: PositiveInt = Field(128, description="D, width of an item embedding; a multiple of M and of heads")
+    max_length: PositiveInt = Field(200, description="L, items of history that the model sees")
+    num_blocks: PositiveInt = 2
+    num_heads: PositiveInt = 1
+    ffn_dim: PositiveInt | None = Field(None, description="width of the feed-forward layer; D by default")
+    dropout: Probability = 0.2
+
+
+class TrainConfig(_Section):
+    """The loss and the optimisation."""
+
+    loss: Literal["gbce", "sampled_softmax", "softmax"] = "softmax"
+    negatives: PositiveInt = Field(256, description="uniform negatives per position (gbce, sampled_softmax)")
+    gbce_t: float = Field(0.75, ge=0.0, le=1.0, description="calibration: 0 is BCE, 1 fully calibrated")
+    batch_size: PositiveInt = Field(128, description="sequences per step")
+    learning_rate: float = Field(1e-3, gt=0.0)
+    warmup_steps: int = Field(100, ge=0)
+    weight_decay: float = Field(0.0, ge=0.0)
+    gradient_clip: float = Field(1.0, gt=0.0, description="largest norm of the gradient")
+    max_epochs: PositiveInt = 100
+    patience: PositiveInt = Field(
+        10, description="epochs without a better validation NDCG@10 before stopping"
+    )
+    validation_users: int = Field(512, ge=1, description="users whose last training item validates")
+    checkpoint_minutes: float = Field(5.0, gt=0.0, description="longest time between checkpoints")
+
+
+class EvaluationConfig(_Section):
+    """How the model is measured."""
+
+    ks: tuple[PositiveInt, ...] = Field((1, 5, 10, 20, 100), min_length=1)
+    exclude_seen: bool = Field(True, description="items of the history are not candidates")
+    batch_size: PositiveInt = 256
+
+
+class Config(_Section):
+    """The whole configuration file."""
+
+    run: RunConfig
+    data: DataConfig
+    codes: CodesConfig = CodesConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        for name, divisor in (
+            ("codes.num_splits", self.codes.num_splits),
+            ("model.num_heads", self.model.num_heads),
+        ):
+            if self.model.dim % divisor:
+                raise ValueError(
+                    f"model.dim is {self.model.dim}, expected a multiple of {name}, which is {divisor}"
+                )
+        return self
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a TOML file, apply overrides such as `train.loss=gbce`, and check every value.
+
+    Raises:
+        ConfigError: the file cannot be read or is not TOML, or a key or value is wrong; the message
+            names key, value and what was expected.
+    """
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML ({error})") from error
+    for override in overrides:
+        _override(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from error
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    section, dot, name = key.partition(".")
+    if not (equals and dot and section and name) or not isinstance(values.setdefault(section, {}), dict):
+        raise ConfigError(f"override {override!r}: expected SECTION.KEY=VALUE, such as train.loss=gbce")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:  # a bare word, such as a path or the name of a choice
+        value = text
+    values[section][name] = value
+
+
+def _explain(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not key:
+        return message
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    if error["type"] == "extra_forbidden":
+        section = Config.model_fields.get(str(error["loc"][0]))
+        inner = getattr(section.annotation, "model_fields", {}) if section else {}
+        return f"{key} is not a setting; expected one of {', '.join(inner or Config.model_fields)}"
+    return f"{key} is {error['input']!r}: {message[0].lower()}{message[1:]}"

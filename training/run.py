@@ -1,0 +1,114 @@
+"""A run: one configuration's stages, each made from the outputs of those before it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recjpq.scoring import Scorer, load_scorer
+from training.checkpoint import CheckpointStore, Progress
+from training.codes import Codes, make_codes
+from training.config import Config
+from training.dataset import Dataset
+from training.errors import StageError
+from training.evaluate import evaluate, torch_encoder
+from training.export import export
+from training.files import fingerprint, read_json, write_json
+from training.prepare import prepare
+from training.sasrec import SASRec
+from training.split import Split
+from training.train import Trainer
+
+
+@dataclass(frozen=True)
+class Run:
+    """The stages of one configuration; each method is the CLI verb of the same name.
+
+    Everything is below ``run.directory``: `dataset/`, `codes/`, `checkpoints/`, `report.json`, `artifacts/`.
+    A stage whose output was made from the same inputs is not repeated.
+    """
+
+    config: Config
+
+    def prepare(self) -> Dataset:
+        """Make `dataset/` from the interaction log."""
+        return prepare(self.config.data, self._path("dataset"))
+
+    def codes(self) -> Codes:
+        """Make `codes/` from the training interactions."""
+        return make_codes(self.config.codes, self.split, self.config.run.seed, self._path("codes"))
+
+    def train(self, *, restart: bool = False) -> Progress:
+        """Train, or go on training, into `checkpoints/`; `restart` discards what is there."""
+        if restart:
+            self._checkpoints.discard()
+        return Trainer.of(
+            self.config, self.split, model=self._model, scorer=self._scorer, store=self._checkpoints
+        ).run()
+
+    def evaluate(self) -> dict[str, Any]:
+        """Rank the test cases with the best weights into `report.json`."""
+        progress = self._checkpoints.load_best(self._model)
+        encode = torch_encoder(self._model)
+        report = evaluate(
+            encode, self._scorer, self.split, self.config.model.max_length, self.config.evaluation
+        )
+        report |= {
+            "made_from": self._made_from,
+            "best_epoch": progress.best_epoch,
+            "history": progress.history,
+        }
+        write_json(self._path("report.json"), report)
+        return report
+
+    def export(self, version: str | None = None) -> Path:
+        """Write the best weights as `artifacts/<version>`, with the report of `evaluate` in its manifest."""
+        report = read_json(self._path("report.json"), "evaluate")
+        if report["made_from"] != self._made_from:
+            raise StageError(
+                f"{self._path('report.json')}: of another configuration; run `recjpq-train evaluate`"
+            )
+        self._checkpoints.load_best(self._model)
+        metrics = {name: report[name] for name in ("protocol", "model", "popularity")}
+        return export(self.config, self._model, self.split.dataset, metrics, self._path("artifacts"), version)
+
+    @cached_property
+    def split(self) -> Split:
+        """The leave-one-out split of the prepared log."""
+        dataset = Dataset.load(self._path("dataset"))
+        return Split.leave_one_out(dataset, self.config.train.validation_users, self.config.run.seed)
+
+    @cached_property
+    def _codes(self) -> Codes:
+        return Codes.load(self._path("codes"))
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return load_scorer(self._codes.item_codes)
+
+    @cached_property
+    def _model(self) -> SASRec:
+        if self.config.run.threads:
+            torch.set_num_threads(self.config.run.threads)
+        torch.manual_seed(self.config.run.seed)
+        item_codes = torch.from_numpy(self._codes.item_codes.copy())
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return SASRec(self.config.model, item_codes, self.config.codes.num_sub_ids).to(device)
+
+    @property
+    def _checkpoints(self) -> CheckpointStore:
+        return CheckpointStore(self._path("checkpoints"), self._made_from)
+
+    @property
+    def _made_from(self) -> str:
+        config = self.config.model_dump(
+            mode="json",
+            include={"run": {"seed"}, "model": True, "train": True, "evaluation": {"exclude_seen"}},
+        )
+        config["train"].pop("checkpoint_minutes")
+        return fingerprint("train 1", config, self._codes.fingerprint)
+
+    def _path(self, name: str) -> Path:
+        return self.config.run.directory / name
