@@ -1,0 +1,122 @@
+"""What happens around every request: its id, its timings, its metrics, and the last resort for errors.
+
+Plain ASGI: the framework's own base class for middleware costs more than the rest of the service's code.
+"""
+
+import logging
+import re
+import secrets
+from http import HTTPStatus
+from time import perf_counter
+
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from recjpq.errors import RecJPQError
+from service.api.problems import problem
+from service.errors import StartupError
+from service.metrics import OTHER
+from service.serving import Serving
+from service.timings import Timings
+
+_SAFE_TOKEN = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
+
+_log = logging.getLogger(__name__)
+_access_log = logging.getLogger("service.access")
+
+
+class RequestMiddleware:
+    """Names, times, counts and, if all else fails, answers each request."""
+
+    def __init__(self, app: ASGIApp, serving: Serving, routes: frozenset[tuple[str, str]]) -> None:
+        self._app = app
+        self._serving = serving
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection; what is not HTTP passes through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status, timings = perf_counter(), 0, Timings()
+        request_id = _request_id(Headers(scope=scope))
+        scope.setdefault("state", {}).update(request_id=request_id, timings=timings)
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._add_headers(MutableHeaders(scope=message), request_id, timings)
+            await send(message)
+
+        with self._serving.metrics.in_progress.track_inprogress():
+            try:
+                await self._app(scope, receive, send_with_headers)
+            except ClientDisconnect:
+                _log.debug("the client left before its request was whole", extra={"request_id": request_id})
+            except Exception:
+                _log.exception("request failed", extra={"request_id": request_id})
+                if not status:
+                    failure = problem(Request(scope), HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed.")
+                    await failure(scope, receive, send_with_headers)
+        if status:
+            self._record(scope, status, perf_counter() - started, timings)
+
+    def _add_headers(self, headers: MutableHeaders, request_id: str, timings: Timings) -> None:
+        headers["X-Request-ID"] = request_id
+        if version := self._serving.model_version:
+            headers["X-Model-Version"] = version
+        if timings.seconds:
+            headers["Server-Timing"] = ", ".join(
+                f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in timings.seconds.items()
+            )
+
+    def _record(self, scope: Scope, status: int, seconds: float, timings: Timings) -> None:
+        label = (scope["method"], getattr(scope.get("route"), "path_format", OTHER))
+        method, route = label if label in self._routes else (OTHER, OTHER)
+        self._serving.metrics.answered(method, route, status, seconds, timings)
+        if self._serving.settings.access_log:
+            fields = {
+                "method": method,
+                "route": route,
+                "status": status,
+                "duration_ms": round(seconds * 1000, 3),
+            }
+            _access_log.info("request", extra={"request_id": scope["state"]["request_id"], **fields})
+
+
+class StartupErrorMiddleware:
+    """Reports an expected failure to start as its message alone, without a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection; only the lifespan's is changed."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        failure: Message | None = None
+
+        async def hold_failure(message: Message) -> None:
+            nonlocal failure
+            if message["type"] == "lifespan.startup.failed":
+                failure = message
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, hold_failure)
+        except (StartupError, RecJPQError) as error:
+            await send({"type": "lifespan.startup.failed", "message": f"cannot start: {error}"})
+        except Exception:
+            if failure:
+                await send(failure)
+            raise
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _SAFE_TOKEN.fullmatch(given) else secrets.token_hex(16)

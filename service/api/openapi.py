@@ -1,0 +1,43 @@
+"""The OpenAPI document: bodies are read by hand, so they are described by hand."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service.api.problems import MEDIA_TYPE, Problem
+from service.api.schemas import AppendRequest, RecommendRequest
+
+_REFERENCE = "#/components/schemas/{model}"
+_DESCRIBED: tuple[type[BaseModel], ...] = (RecommendRequest, AppendRequest, Problem)
+
+
+def body_of(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the part of an operation that says its body is a `kind`."""
+    schema = {"$ref": _REFERENCE.format(model=kind.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the part of an operation that says how it can fail."""
+    schema = {"$ref": _REFERENCE.format(model=Problem.__name__)}
+    return {
+        status: {"description": "Problem document", "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+def complete(app: FastAPI) -> None:
+    """Add the schemas that `body_of` and `problems` refer to, when the document is first made."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        _, schemas = models_json_schema(
+            [(kind, "validation") for kind in _DESCRIBED], ref_template=_REFERENCE
+        )
+        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way

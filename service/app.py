@@ -1,0 +1,76 @@
+"""Wiring: the one place where the service's parts are built and joined."""
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from recjpq import __version__
+from service.api.events import add_events
+from service.api.middleware import RequestMiddleware, StartupErrorMiddleware
+from service.api.openapi import complete
+from service.api.operations import add_operations
+from service.api.problems import PROBLEMS, problem, problem_of
+from service.api.recommend import add_recommend
+from service.errors import InvalidRequestError, ServiceError, Violation
+from service.metrics import Metrics
+from service.model import load_model
+from service.serving import LoadModel, Serving
+from service.settings import Settings
+
+
+def create_app(settings: Settings, *, load_model: LoadModel = load_model) -> FastAPI:
+    """Build the application; its lifespan opens the store and loads the model.
+
+    Args:
+        settings: all of them.
+        load_model: how to come by the model, for tests that need one of their own.
+
+    Returns:
+        The application; `app.state.serving` is its `Serving`.
+    """
+    metrics = Metrics()
+    serving = Serving(settings, metrics, load_model)
+    app = FastAPI(
+        title="RecJPQ recommendations",
+        version=__version__,
+        lifespan=lambda _: serving.running(),
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    app.state.serving = serving
+    add_recommend(app, serving)
+    add_events(app, serving)
+    add_operations(app, serving)
+    routes = frozenset(
+        (method, route.path_format)
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    )
+    metrics.declare_routes(sorted(routes))
+    metrics.declare_rejections(kind.reason for kind in PROBLEMS.values())
+    _handle_errors(app, serving)
+    app.add_middleware(RequestMiddleware, serving=serving, routes=routes)
+    app.add_middleware(StartupErrorMiddleware)
+    complete(app)
+    return app
+
+
+def _handle_errors(app: FastAPI, serving: Serving) -> None:
+    @app.exception_handler(ServiceError)
+    async def service_error(request: Request, error: ServiceError) -> Response:
+        serving.metrics.rejected(PROBLEMS[type(error)].reason)
+        return problem_of(request, error, serving.settings.retry_after_s)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_parameter(request: Request, error: RequestValidationError) -> Response:
+        violations = [Violation(str(e["msg"]), parameter=str(e["loc"][-1])) for e in error.errors()]
+        return await service_error(request, InvalidRequestError(violations))
+
+    @app.exception_handler(HTTPException)
+    async def no_such_route(request: Request, error: HTTPException) -> Response:
+        status = HTTPStatus(error.status_code)
+        return problem(request, status, f"{status.phrase}.", headers=dict(error.headers or {}))

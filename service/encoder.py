@@ -1,0 +1,169 @@
+"""The encoder: codes of a history in, score tables out, on ONNX Runtime."""
+
+import logging
+from collections.abc import Collection
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from recjpq.artifact import ModelDescription
+from recjpq.errors import ArtifactDtypeError, ArtifactShapeError
+from service.errors import RuntimeUnavailableError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+Device = Literal["auto", "cpu", "cuda"]
+
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+
+_log = logging.getLogger(__name__)
+
+
+class Encoder(Protocol):
+    """Turns histories into score tables; safe from many threads, and releases the GIL while it works."""
+
+    @property
+    def providers(self) -> list[str]:
+        """The execution providers in use, the preferred first."""
+        ...
+
+    def encode(
+        self, item_codes: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Return score tables (B, M, V) of histories (B, L, M), the newest item of each at `lengths - 1`."""
+        ...
+
+
+class OnnxEncoder:
+    """An artifact's `encoder.onnx` in an ONNX Runtime session; see `Encoder`."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.providers: list[str] = session.get_providers()
+
+    @classmethod
+    def open(cls, path: Path, model: ModelDescription, device: Device, threads: int) -> Self:
+        """Load the graph and check that it is the encoder of `model`.
+
+        Args:
+            path: `encoder.onnx`.
+            model: what the manifest says of it.
+            device: `auto` prefers a GPU and falls back to the CPU; `cuda` insists.
+            threads: inside one call; the callers bring their own threads.
+
+        Raises:
+            RuntimeUnavailableError: no usable ONNX Runtime, or no usable GPU where one was asked for.
+            ArtifactShapeError, ArtifactDtypeError: the graph is not the encoder of such a model.
+        """
+        runtime = _import_runtime()
+        session = _open_session(runtime, path, device, threads)
+        _check_graph(path, session, model)
+        return cls(session)
+
+    def encode(
+        self, item_codes: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """See `Encoder.encode`."""
+        inputs = {"item_codes": item_codes, "lengths": lengths}
+        tables: npt.NDArray[np.float32] = self._session.run(["score_tables"], inputs)[0]  # (B, M, V)
+        return tables
+
+
+def check_distributions(installed: Collection[str]) -> None:
+    """Refuse an environment in which the two builds of ONNX Runtime overwrite each other's files.
+
+    Raises:
+        RuntimeUnavailableError: both are among the names of the installed distributions.
+    """
+    if all(name in installed for name in _RUNTIMES):
+        raise RuntimeUnavailableError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; run "
+            "'pip uninstall -y onnxruntime onnxruntime-gpu', then install recjpq[cpu] or recjpq[gpu]"
+        )
+
+
+def check_device(device: Device, providers: list[str]) -> None:
+    """Refuse a session that does not run where it was told to.
+
+    Raises:
+        RuntimeUnavailableError: a GPU was asked for and the session has none.
+    """
+    if device == "cuda" and _CUDA not in providers:
+        raise RuntimeUnavailableError(
+            f"device 'cuda': ONNX Runtime uses {', '.join(providers)}, so there is no usable GPU; install "
+            "recjpq[gpu] on a machine with an NVIDIA driver, or set RECJPQ_DEVICE to auto or cpu"
+        )
+
+
+def _import_runtime() -> "ModuleType":
+    check_distributions({distribution.metadata["Name"].lower() for distribution in distributions()})
+    try:
+        import onnxruntime  # noqa: PLC0415  # optional: `--help` and the tests of this check do without
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            "ONNX Runtime cannot be imported; install recjpq[cpu], or recjpq[gpu] for an NVIDIA GPU"
+        ) from error
+    return onnxruntime  # type: ignore[no-any-return]  # skipped by mypy, see pyproject.toml
+
+
+def _open_session(runtime: Any, path: Path, device: Device, threads: int) -> Any:
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads would take the cores that the other workers and the scorer need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    providers = _wanted_providers(runtime, device)
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # the runtime's errors have no common class of their own
+        reason = str(error).splitlines()[0]
+        raise ArtifactShapeError(
+            f"{path}: ONNX Runtime {runtime.__version__} cannot load this graph ({reason}); export it again"
+        ) from error
+    check_device(device, session.get_providers())
+    return session
+
+
+def _wanted_providers(runtime: Any, device: Device) -> list[str]:
+    """Return what to ask for; what is then used, only the session knows."""
+    if device == "cpu" or _CUDA not in runtime.get_available_providers():
+        return [_CPU]
+    if hasattr(runtime, "preload_dlls"):  # finds the CUDA libraries that pip installed
+        runtime.preload_dlls()
+    return [_CUDA, _CPU]
+
+
+def _check_graph(path: Path, session: Any, model: ModelDescription) -> None:
+    M, V = model.num_splits, model.num_sub_ids
+    expected = {
+        "item_codes": ("tensor(uint8)", (None, None, M)),
+        "lengths": ("tensor(int64)", (None,)),
+        "score_tables": ("tensor(float)", (None, M, V)),
+    }
+    found = {node.name: node for node in (*session.get_inputs(), *session.get_outputs())}
+    if found.keys() != expected.keys():
+        raise ArtifactShapeError(f"{path}: has {sorted(found)}, expected {sorted(expected)}; export it again")
+    for name, (dtype, shape) in expected.items():
+        if found[name].type != dtype:
+            raise ArtifactDtypeError(f"{path}: {name} is {found[name].type}, expected {dtype}")
+        if not _fits(found[name].shape, shape):
+            raise ArtifactShapeError(
+                f"{path}: {name} has shape {found[name].shape}, expected {list(shape)} (None: any size)"
+            )
+
+
+def _fits(found: list[int | str | None], expected: tuple[int | None, ...]) -> bool:
+    """Say whether a graph's shape has a free size (a name or None) wherever one is expected.
+
+    A size that is free in the graph and fixed in the manifest is left to the golden replay.
+    """
+    return len(found) == len(expected) and all(
+        not isinstance(size, int) if wanted is None else not isinstance(size, int) or size == wanted
+        for size, wanted in zip(found, expected, strict=True)
+    )

@@ -1,0 +1,145 @@
+"""The service's settings: environment variables with the prefix `RECJPQ_`, read once."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import SettingsError
+from service.store import STORES
+
+PREFIX = "RECJPQ_"
+DAY_S = 86_400
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """What can be set; each field is the environment variable of its upper-case name, prefixed."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` for all."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    """Port to listen on; 0 picks a free one and logs it."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severe log record that is written."""
+    access_log: bool = False
+    """Write one log record for each request: route, status, duration; never the user id."""
+
+    model_path: Path = Path("runs/demo/artifacts")
+    """An artifact, or a directory of artifacts, of which the newest is served."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the encoder runs; `cuda` fails at start without a usable GPU, `auto` falls back to the CPU."""
+    scorer: Literal["auto", "cpu", "cuda", "numpy"] = "auto"
+    """Scoring back-end; `auto` is the fastest on this machine."""
+    encoder_threads: PositiveInt = 1
+    """Threads inside one encoder call; more than 1 helps only where cores are idle."""
+    inference_workers: PositiveInt = Field(default_factory=lambda: _usable_cores())
+    """Requests that are encoded and scored at the same time; by default one for each usable core."""
+    queue_limit: Annotated[int, Field(ge=0)] = 128
+    """Requests that may wait for a worker; the next is refused with 503 at once."""
+    retry_after_s: PositiveInt = 1
+    """What `Retry-After` says on a 503."""
+
+    max_k: PositiveInt = 1000
+    """Largest `k` of a request."""
+    max_history: PositiveInt = 10_000
+    """Most history entries in a request."""
+    max_exclude: PositiveInt = 10_000
+    """Most `exclude` ids in a request."""
+    max_events: PositiveInt = 500
+    """Most events in one append."""
+    max_body_bytes: PositiveInt = 2 * 1024 * 1024
+    """Largest request body."""
+
+    store_url: str = "sqlite:///runs/service/sequences.sqlite3"
+    """Where sequences are kept: `sqlite:///relative/path`, `sqlite:////absolute/path`, or `redis://` and
+    `rediss://` as redis-py reads them."""
+    store_max_events: PositiveInt = 500
+    """Events kept for each user; the oldest go first."""
+    store_ttl_s: Annotated[int, Field(ge=DAY_S)] = 90 * DAY_S
+    """Seconds after a user's last stored event until the user is forgotten; at least a day."""
+    store_read_timeout_s: PositiveSeconds = 0.05
+    """Longest wait for a read or a connection before the answer is given without the store."""
+    store_write_timeout_s: PositiveSeconds = 1.0
+    """Longest wait for a write (which waits for the disk) before it is refused with 503."""
+    store_connections: PositiveInt = 64
+    """Most connections to Redis."""
+    store_breaker_failures: PositiveInt = 5
+    """Failures in a row after which the store is left alone."""
+    store_breaker_reset_s: PositiveSeconds = 1.0
+    """How long it is left alone before one request tries again."""
+    ready_needs_store: bool = False
+    """Whether `/readyz` fails while the store does; by default the service stays ready and degrades."""
+
+    drain_s: Seconds = 1.0
+    """On SIGTERM: how long to go on serving, not ready, so that load balancers notice."""
+    shutdown_timeout_s: PositiveInt = 30
+    """On SIGTERM: longest wait for requests in flight after that."""
+
+    @field_validator("store_url")
+    @classmethod
+    def _known_store(cls, url: str) -> str:
+        scheme = urlsplit(url).scheme
+        if scheme not in STORES or (scheme == "sqlite" and not re.fullmatch(r"sqlite:///.*[^/]", url)):
+            choices = ", ".join(STORES)
+            raise PydanticCustomError("store_url", f"expected sqlite:///path, or one of {choices} and ://")
+        return url
+
+
+def read_settings(*, host: str | None = None, port: int | None = None) -> Settings:
+    """Read the environment; arguments that are not None win over it.
+
+    Raises:
+        SettingsError: a value is not acceptable; the message names each key and value.
+    """
+    given = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # the mapping's values are of two types
+    except ValidationError as error:
+        wrong = [
+            f"{PREFIX}{str(entry['loc'][0]).upper()}={_without_secret(str(entry['input']))!r}: {entry['msg']}"
+            for entry in error.errors(include_url=False)
+        ]
+        raise SettingsError("; ".join(wrong)) from error
+
+
+def unknown_variables() -> list[str]:
+    """Return the environment variables with the prefix that no setting has, probably misspelt."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    return sorted(
+        name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known
+    )
+
+
+def describe_settings() -> str:
+    """Return one paragraph for each setting: name, default and meaning."""
+    lines = []
+    for name, field in Settings.model_fields.items():
+        default = "one for each core" if field.default_factory else field.default
+        meaning = " ".join((field.description or "").split())
+        lines.append(f"  {PREFIX}{name.upper()} (default: {default})\n      {meaning}")
+    return "\n".join(lines)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _without_secret(value: str) -> str:
+    """Return the value with a URL's user and password masked."""
+    start, separator, rest = value.partition("://")
+    return f"{start}://***@{rest.rpartition('@')[2]}" if separator and "@" in rest else value

@@ -1,0 +1,94 @@
+"""A deadline, a circuit breaker and measurement around any store."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic, perf_counter
+from typing import Literal, TypeVar
+
+from service.errors import StoreUnavailableError
+from service.store.protocol import AppendResult, Event, SequenceStore
+
+T = TypeVar("T")
+
+Operation = Literal["append", "read", "delete", "ping"]
+Observe = Callable[[Operation, float, bool], None]
+"""``observe(operation, seconds, succeeded)``, called once for each call that reached the store."""
+
+
+class Breaker:
+    """Opens after failures in a row; then lets one call through in each interval until one succeeds."""
+
+    def __init__(self, failures: int, reset_s: float, clock: Callable[[], float] = monotonic) -> None:
+        self._allowed_failures = failures
+        self._reset_s = reset_s
+        self._clock = clock
+        self._failures = 0
+        self._open_until = 0.0
+
+    def allows(self) -> bool:
+        """Say whether a call may go through now; while open, asking takes the interval's one try."""
+        if self._failures < self._allowed_failures:
+            return True
+        if self._clock() < self._open_until:
+            return False
+        self._open_until = self._clock() + self._reset_s
+        return True
+
+    def record(self, *, succeeded: bool) -> None:
+        """Count the end of a call that was let through."""
+        self._failures = 0 if succeeded else self._failures + 1
+        self._open_until = self._clock() + self._reset_s
+
+
+class GuardedStore:
+    """Calls a store so that it fails soon, and is left alone while it does; a `SequenceStore` itself."""
+
+    def __init__(
+        self,
+        store: SequenceStore,
+        breaker: Breaker,
+        observe: Observe,
+        *,
+        read_timeout_s: float,
+        write_timeout_s: float,
+    ) -> None:
+        self._store = store
+        self._breaker = breaker
+        self._observe = observe
+        self._read_timeout_s = read_timeout_s
+        self._write_timeout_s = write_timeout_s
+
+    async def append(self, user_id: str, events: Sequence[Event]) -> AppendResult:
+        """See `SequenceStore.append`."""
+        return await self._call("append", self._write_timeout_s, lambda: self._store.append(user_id, events))
+
+    async def read(self, user_id: str, limit: int) -> list[Event]:
+        """See `SequenceStore.read`."""
+        return await self._call("read", self._read_timeout_s, lambda: self._store.read(user_id, limit))
+
+    async def delete(self, user_id: str) -> None:
+        """See `SequenceStore.delete`."""
+        await self._call("delete", self._write_timeout_s, lambda: self._store.delete(user_id))
+
+    async def ping(self) -> None:
+        """See `SequenceStore.ping`."""
+        await self._call("ping", self._read_timeout_s, self._store.ping)
+
+    async def close(self) -> None:
+        """See `SequenceStore.close`."""
+        await self._store.close()
+
+    async def _call(self, operation: Operation, timeout_s: float, call: Callable[[], Awaitable[T]]) -> T:
+        if not self._breaker.allows():
+            raise StoreUnavailableError(f"{operation}: not tried, the last calls failed")
+        started, succeeded = perf_counter(), False
+        try:
+            async with asyncio.timeout(timeout_s):
+                result = await call()
+            succeeded = True
+        except TimeoutError as error:
+            raise StoreUnavailableError(f"{operation}: no answer in {timeout_s} s") from error
+        finally:
+            self._breaker.record(succeeded=succeeded)
+            self._observe(operation, perf_counter() - started, succeeded)
+        return result

@@ -1,0 +1,58 @@
+"""Choosing a store by its URL."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from service.errors import SettingsError
+from service.store.protocol import Retention, SequenceStore
+from service.store.redis_store import RedisStore
+from service.store.sqlite_store import SqliteStore
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """What a store needs to know beside its URL; times in seconds."""
+
+    retention: Retention
+    connect_timeout_s: float
+    write_timeout_s: float
+    connections: int
+
+
+def open_store(url: str, options: StoreOptions) -> SequenceStore:
+    """Open the store that a URL names.
+
+    A Redis server need not be up: the store is then unavailable until it is.
+
+    Raises:
+        StoreSchemaError: the SQLite file cannot be opened by this release.
+        SettingsError: redis-py does not understand the URL.
+    """
+    try:
+        return STORES[urlsplit(url).scheme](url, options)
+    except ValueError as error:
+        raise SettingsError(f"RECJPQ_STORE_URL: {error}") from error
+
+
+def _redis(url: str, options: StoreOptions) -> SequenceStore:
+    return RedisStore(
+        url,
+        options.retention,
+        connections=options.connections,
+        connect_timeout_s=options.connect_timeout_s,
+        timeout_s=options.write_timeout_s,
+    )
+
+
+def _sqlite(url: str, options: StoreOptions) -> SequenceStore:
+    return SqliteStore.open(
+        url.removeprefix("sqlite:///"), options.retention, lock_timeout_s=options.write_timeout_s
+    )
+
+
+STORES: dict[str, Callable[[str, StoreOptions], SequenceStore]] = {
+    "redis": _redis,
+    "rediss": _redis,
+    "sqlite": _sqlite,
+}

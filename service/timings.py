@@ -1,0 +1,25 @@
+"""How long each stage of one request took."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Literal, get_args
+
+Stage = Literal["store", "queue", "encode", "score", "respond"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+
+class Timings:
+    """Seconds by stage, in the order of the stages' ends."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[Stage, float] = {}
+
+    @contextmanager
+    def measure(self, stage: Stage) -> Iterator[None]:
+        """Record the time that the block takes, also when it fails."""
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = perf_counter() - started
