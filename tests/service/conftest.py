@@ -145,7 +145,8 @@ class AppClient:
     def __init__(self, app: FastAPI) -> None:
         self.app = app
         self.runner = asyncio.Runner()
-        self._http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service")
+        self._stopped = False
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service")
 
     def __enter__(self) -> "AppClient":
         self._lifespan = self.app.router.lifespan_context(self.app)
@@ -153,11 +154,17 @@ class AppClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.runner.run(self._lifespan.__aexit__(None, None, None))
+        self.stop()
         self.runner.close()
 
+    def stop(self) -> None:
+        """End the application's life; it still answers, without a model."""
+        if not self._stopped:
+            self.runner.run(self._lifespan.__aexit__(None, None, None))
+        self._stopped = True
+
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        return self.runner.run(self._http.request(method, path, **arguments))
+        return self.runner.run(self.http.request(method, path, **arguments))
 
     def get(self, path: str, **arguments: Any) -> httpx.Response:
         return self.request("GET", path, **arguments)
@@ -251,14 +258,31 @@ if system_redis := shutil.which("redis-server"):
     REDIS_BINARIES["redis"] = Path(system_redis)
 
 
-@pytest.fixture(scope="session", params=REDIS_BINARIES)
-def redis_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RedisServer]:
-    server = RedisServer(REDIS_BINARIES[request.param], tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
+@pytest.fixture(scope="session")
+def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], RedisServer]]:
+    """Give the shared server of a kind, started when it is first wanted."""
+    started: dict[str, RedisServer] = {}
+
+    def get(kind: str) -> RedisServer:
+        if kind not in started:
+            started[kind] = RedisServer(REDIS_BINARIES[kind], tmp_path_factory.mktemp(kind))
+            started[kind].start()
+        return started[kind]
+
+    yield get
+    for server in started.values():
+        server.kill()
+
+
+@pytest.fixture(params=["sqlite", *REDIS_BINARIES])
+def store_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of store: SQLite, Valkey, and Redis where it is installed."""
+    return request.param
+
+
+@pytest.fixture(params=REDIS_BINARIES)
+def redis_server(request: pytest.FixtureRequest, redis_servers: Callable[[str], RedisServer]) -> RedisServer:
+    return redis_servers(request.param)
 
 
 @pytest.fixture

@@ -1,0 +1,325 @@
+"""One suite for every sequence store: what it promises does not depend on where the data is."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.store import TOMBSTONE_MS, AppendResult, Event, Retention, SequenceStore
+from service.store.redis_store import RedisStore
+from service.store.sqlite_store import SqliteStore
+
+NOW = 1_800_000_000_000
+HOUR = 3_600_000
+_users = itertools.count()
+
+
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    now_ms = NOW
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def user() -> str:
+    """A user of whom no other test knows."""
+    return f"user-{next(_users)}"
+
+
+class Stores:
+    """Opens stores of one kind over the same data, and calls them on one event loop."""
+
+    def __init__(self, runner: asyncio.Runner, make: Callable[..., SequenceStore]) -> None:
+        self._runner = runner
+        self._make = make
+        self._opened: list[SequenceStore] = []
+
+    def open(self, clock: Callable[[], int], max_events: int = 4, ttl_ms: int = 30 * 24 * HOUR) -> "Calls":
+        async def make() -> SequenceStore:
+            return self._make(Retention(max_events, ttl_ms), clock)
+
+        store = self._runner.run(make())
+        self._opened.append(store)
+        return Calls(self._runner, store)
+
+    def close(self) -> None:
+        for store in self._opened:
+            self._runner.run(store.close())
+
+
+class Calls:
+    """A store whose methods wait for their result."""
+
+    def __init__(self, runner: asyncio.Runner, store: SequenceStore) -> None:
+        self.store = store
+        self._runner = runner
+
+    def append(self, user: str, *events: Event) -> AppendResult:
+        return self._runner.run(self.store.append(user, events))
+
+    def read(self, user: str, limit: int = 1000) -> list[Event]:
+        return self._runner.run(self.store.read(user, limit))
+
+    def delete(self, user: str) -> None:
+        self._runner.run(self.store.delete(user))
+
+    def ping(self) -> None:
+        self._runner.run(self.store.ping())
+
+
+@pytest.fixture
+def stores(store_kind: str, runner: asyncio.Runner, redis_servers: Any, tmp_path: Path) -> Iterator[Stores]:
+    if store_kind == "sqlite":
+        path = tmp_path / "store.sqlite3"
+
+        def make(retention: Retention, clock: Callable[[], int]) -> SequenceStore:
+            return SqliteStore.open(str(path), retention, lock_timeout_s=5, clock=clock)
+    else:
+        url = redis_servers(store_kind).url
+
+        def make(retention: Retention, clock: Callable[[], int]) -> SequenceStore:
+            return RedisStore(url, retention, connections=4, connect_timeout_s=5, timeout_s=5, clock=clock)
+
+    stores = Stores(runner, make)
+    yield stores
+    stores.close()
+
+
+@pytest.fixture
+def store(stores: Stores, clock: Clock) -> Calls:
+    return stores.open(clock)
+
+
+def at(time: int, item: str = "i", event_id: str | None = None) -> Event:
+    return Event(item, NOW - 1_000_000 + time, event_id)
+
+
+def test_nothing_is_known_of_a_new_user(store, user):
+    assert store.read(user) == []
+
+
+def test_events_are_ordered_by_time_and_ties_by_arrival(store, user):
+    events = [at(5, "a"), at(1, "b"), at(5, "c"), at(3, "d")]
+    assert store.append(user, *events) == (4, 0, 0)
+    assert store.read(user) == [at(1, "b"), at(3, "d"), at(5, "a"), at(5, "c")]
+
+
+def test_one_append_or_many_is_the_same(store, user):
+    events = [at(5, "a"), at(1, "b"), at(5, "c", "e"), at(5, "d", "e"), at(0, "f"), at(9, "g"), at(2, "h")]
+    store.append(f"{user}-at-once", *events)
+    for event in events:
+        store.append(f"{user}-each", event)
+    assert store.read(f"{user}-at-once") == store.read(f"{user}-each")
+
+
+def test_read_gives_the_last_ones(store, user):
+    store.append(user, at(1, "a"), at(2, "b"), at(3, "c"))
+    assert store.read(user, 2) == [at(2, "b"), at(3, "c")]
+
+
+def test_an_event_id_is_stored_once(store, user):
+    assert store.append(user, at(1, "a", "e1"), at(2, "b", "e2")) == (2, 0, 0)
+    assert store.append(user, at(1, "a", "e1"), at(9, "c", "e2"), at(9, "c", "e3")) == (1, 2, 0)
+    assert store.read(user) == [at(1, "a", "e1"), at(2, "b", "e2"), at(9, "c", "e3")]
+
+
+def test_event_ids_are_compared_whole_and_only_with_event_ids(store, user):
+    store.append(user, at(1, "x", "12"), at(2, "y"))
+    assert store.append(user, at(3, "a", "1"), at(4, "b", "2")) == (2, 0, 0)
+    store.delete(user)
+    other = f"{user}-other"
+    assert store.append(other, at(1, "e"), at(2, "a", "e")) == (2, 0, 0)  # an item of that name
+
+
+def test_without_event_ids_each_event_is_new(store, user):
+    assert store.append(user, at(1, "a"), at(1, "a")) == (2, 0, 0)
+    assert store.append(user, at(1, "a")) == (1, 0, 0)
+
+
+def test_of_a_full_list_the_oldest_goes(store, user):
+    store.append(user, at(1, "a"), at(2, "b"), at(3, "c"), at(4, "d"))
+    assert store.append(user, at(5, "e")) == (1, 0, 0)
+    assert [event.item_id for event in store.read(user)] == ["b", "c", "d", "e"]
+    assert store.append(user, at(3, "f")) == (1, 0, 0)  # in between
+    assert [event.item_id for event in store.read(user)] == ["c", "f", "d", "e"]
+
+
+def test_older_than_the_oldest_of_a_full_list_is_stale(store, user):
+    store.append(user, at(2, "a"), at(3, "b"), at(4, "c"))
+    assert store.append(user, at(1, "d")) == (1, 0, 0)  # there was room
+    assert store.append(user, at(0, "e"), at(1, "f")) == (1, 0, 1)  # as old as the oldest is not older
+    assert [event.item_id for event in store.read(user)] == ["f", "a", "b", "c"]
+
+
+def test_an_event_id_that_was_trimmed_away_is_stale_not_new(store, user):
+    for second in range(1, 6):
+        store.append(user, at(second, "a", f"e{second}"))
+    assert store.append(user, at(1, "a", "e1")) == (0, 0, 1)
+
+
+def test_a_smaller_maximum_holds_from_the_next_append(stores, store, clock, user):
+    store.append(user, at(1, "a"), at(2, "b"), at(3, "c"), at(4, "d"))
+    smaller = stores.open(clock, max_events=2)
+    assert smaller.append(user, at(2, "x")) == (0, 0, 1)
+    assert smaller.append(user, at(5, "e")) == (1, 0, 0)
+    assert [event.item_id for event in store.read(user)] == ["d", "e"]
+
+
+def test_a_list_of_one(stores, clock, user):
+    store = stores.open(clock, max_events=1)
+    assert store.append(user, at(2, "a"), at(1, "b"), at(2, "c"), at(3, "d")) == (3, 0, 1)
+    assert store.read(user) == [at(3, "d")]
+
+
+def test_any_characters_and_the_earliest_and_latest_times(store, user):
+    latest = 253_402_300_799_999  # the year 9999
+    events = [Event("ü/{}%s\\ 💡", 0, "'\"[]"), Event("a" * 256, latest, "%d+"), Event(" ", latest - 1)]
+    store.append(f"{user} }}{{ % 💡", *events)
+    assert store.read(f"{user} }}{{ % 💡") == [events[0], events[2], events[1]]
+
+
+def test_users_do_not_touch_each_other(store, user):
+    store.append(user, at(1, "a", "e"))
+    store.append(f"{user}2", at(2, "b", "e"))
+    store.delete(user)
+    assert store.read(f"{user}2") == [at(2, "b", "e")]
+
+
+@pytest.mark.parametrize("known_before", [True, False])
+def test_a_deleted_user_is_not_brought_back_by_replays(store, clock, user, known_before):
+    if known_before:
+        store.append(user, at(1, "a", "e1"))
+    store.delete(user)
+    store.delete(user)
+    assert store.read(user) == []
+    until_now = [Event("a", NOW - 1, "e1"), Event("b", NOW)]
+    assert store.append(user, *until_now) == (0, 0, 2)
+    assert store.append(user, Event("c", NOW + 1)) == (1, 0, 0)
+    clock.now_ms = NOW + TOMBSTONE_MS - 1
+    assert store.append(user, *until_now) == (0, 0, 2)
+    assert store.read(user) == [Event("c", NOW + 1)]
+
+
+def test_after_a_day_a_deletion_is_forgotten(store, clock, user):
+    store.delete(user)
+    clock.now_ms = NOW + TOMBSTONE_MS
+    assert store.append(user, at(1, "a")) == (1, 0, 0)
+    clock.now_ms = NOW + 1  # even by a clock that goes back
+    assert store.append(user, at(2, "b")) == (1, 0, 0)
+
+
+def test_a_user_expires(stores, user, eventually):
+    store = stores.open(lambda: time.time_ns() // 1_000_000, ttl_ms=30)
+    store.append(user, at(1, "a"))
+    eventually(lambda: store.read(user) == [])
+    assert store.append(user, at(2, "b")) == (1, 0, 0)
+
+
+def test_what_was_stored_is_there_for_the_next_process(stores, store, clock, user):
+    store.append(user, at(1, "a", "e"))
+    assert stores.open(clock).read(user) == [at(1, "a", "e")]
+
+
+def test_appends_at_the_same_time_lose_nothing(stores, clock, user, runner):
+    store = stores.open(clock, max_events=100).store
+
+    async def all_at_once() -> list[AppendResult]:
+        return await asyncio.gather(*(store.append(user, [at(i, f"i{i}", str(i % 30))]) for i in range(60)))
+
+    results = runner.run(all_at_once())
+    assert sum(result.stored for result in results) == 30
+    assert sum(result.duplicate for result in results) == 30
+    events = runner.run(store.read(user, 100))
+    assert len(events) == 30
+    assert [event.time_ms for event in events] == sorted(event.time_ms for event in events)
+
+
+def test_an_id_that_would_break_the_stored_form_is_refused(store, user):
+    for event in (at(1, "a\tb"), at(1, "a", "e\nf")):
+        with pytest.raises(Exception, match="tab or a newline"):
+            store.append(user, event)
+    assert store.read(user) == []
+
+
+def test_ping_answers(store):
+    store.ping()
+
+
+class Specification:
+    """What a store is to do, in the simplest words: a list that is sorted again after each event."""
+
+    def __init__(self, max_events: int) -> None:
+        self.max_events = max_events
+        self.events: list[Event] = []
+        self.deleted_at: int | None = None
+
+    def append(self, events: list[Event], now_ms: int) -> tuple[int, int, int]:
+        results = [self._append_one(event, now_ms) for event in events]
+        return results.count("stored"), results.count("duplicate"), results.count("stale")
+
+    def _append_one(self, event: Event, now_ms: int) -> str:
+        deleted = self.deleted_at is not None and now_ms - self.deleted_at < TOMBSTONE_MS
+        if deleted and event.time_ms <= self.deleted_at:
+            return "stale"
+        if len(self.events) == self.max_events and event.time_ms < min(e.time_ms for e in self.events):
+            return "stale"
+        if event.event_id is not None and event.event_id in [e.event_id for e in self.events]:
+            return "duplicate"
+        self.events = sorted([*self.events, event], key=lambda e: e.time_ms)[-self.max_events :]
+        return "stored"
+
+    def delete(self, now_ms: int) -> None:
+        self.events, self.deleted_at = [], now_ms
+
+
+_events = st.builds(
+    at,
+    st.integers(0, 6),
+    st.sampled_from(["a", "b", "ü"]),
+    st.none() | st.sampled_from(["1", "2", "3", "12"]),
+)
+_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.lists(_events, min_size=1, max_size=6)),
+        st.tuples(st.just("delete"), st.integers(-1_000_000, -999_994)),
+        st.tuples(st.just("wait"), st.integers(1, TOMBSTONE_MS)),
+    ),
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(steps=_steps, max_events=st.integers(1, 5))
+def test_any_history_of_calls_gives_what_the_specification_gives(stores, steps, max_events):
+    clock = Clock()
+    store, user, expected = stores.open(clock, max_events), f"any-{next(_users)}", Specification(max_events)
+    for step, argument in steps:
+        if step == "append":
+            assert store.append(user, *argument) == expected.append(argument, clock.now_ms)
+        elif step == "delete":
+            clock.now_ms = NOW + argument  # among the events' times
+            store.delete(user)
+            expected.delete(clock.now_ms)
+        else:
+            clock.now_ms += argument
+        assert store.read(user) == expected.events
+        assert store.read(user, 2) == expected.events[-2:]
