@@ -50,7 +50,8 @@ class Golden:
         wanted = {"histories": (np.int32, 2), "lengths": (np.int64, 1), "score_tables": (np.float32, 3),
                   "top_ids": (np.int32, 2), "top_scores": (np.float32, 2)}  # fmt: skip
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # Opened here, for NumPy leaves a file open that is no archive.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 golden = {name: arrays[name] for name in wanted}
         except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ArtifactShapeError(f"{path}: not the golden arrays of schema 1 ({error})") from error

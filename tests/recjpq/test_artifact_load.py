@@ -1,0 +1,463 @@
+"""Artifacts that are wrong: each way of being wrong is refused by the error that names it."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recjpq import errors
+from recjpq.artifact import find_artifact, load_artifact
+from recjpq.errors import (
+    ArtifactChecksumError,
+    ArtifactCodeRangeError,
+    ArtifactDtypeError,
+    ArtifactError,
+    ArtifactFileMissingError,
+    ArtifactIncompleteError,
+    ArtifactManifestError,
+    ArtifactNotFoundError,
+    ArtifactSchemaError,
+    ArtifactShapeError,
+    ArtifactSizeError,
+    CatalogueError,
+    RecJPQError,
+)
+
+EditManifest = Callable[..., None]
+ReplaceFile = Callable[[Path, bytes], None]
+
+FILES = ["encoder.onnx", "golden.npz", "item_codes.npy", "items.parquet", "recommender.onnx"]
+
+
+@pytest.fixture
+def path(tiny: Any, tmp_path: Path) -> Path:
+    """A written artifact of 6 items, M=2, V=4, L=3, to be made wrong."""
+    return tiny.write(tmp_path)
+
+
+def refusal(path: Path, error: type[RecJPQError]) -> str:
+    """The message with which an artifact is refused, by exactly this error."""
+    with pytest.raises(RecJPQError) as raised:
+        load_artifact(path)
+    assert raised.type is error
+    assert str(path) in str(raised.value) or error is CatalogueError
+    return str(raised.value)
+
+
+def test_the_tree_of_errors_is_the_one_drawn() -> None:
+    drawn = {line.split("── ")[1].split()[0] for line in errors.__doc__.splitlines() if "── " in line}
+    raised = {name for name in vars(errors) if name.endswith("Error")} - {"RecJPQError"}
+    assert drawn == raised
+    below = {name for name in raised if issubclass(vars(errors)[name], ArtifactError)}
+    assert below == {name for name in raised if name.startswith("Artifact")}
+    assert all(issubclass(vars(errors)[name], RecJPQError) for name in raised)
+
+
+# ---------------------------------------------------------------- directory and files
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    assert "no such directory" in refusal(tmp_path / "nowhere", ArtifactNotFoundError)
+
+
+def test_a_file_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "no such directory" in refusal(tmp_path / "file", ArtifactNotFoundError)
+
+
+def test_no_manifest(path: Path) -> None:
+    (path / "manifest.json").unlink()
+    assert "no manifest.json, so this is no finished artifact" in refusal(path, ArtifactIncompleteError)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file(path: Path, name: str) -> None:
+    (path / name).unlink()
+    assert f"{name}: missing, the manifest lists it" in refusal(path, ArtifactFileMissingError)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_directory_in_place_of_a_file(path: Path, name: str) -> None:
+    (path / name).unlink()
+    (path / name).mkdir()
+    refusal(path, ArtifactFileMissingError)
+
+
+@pytest.mark.parametrize("change", [-1, 1], ids=["truncated", "longer"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_another_size(path: Path, name: str, change: int) -> None:
+    content = (path / name).read_bytes()
+    (path / name).write_bytes(content[:-1] if change < 0 else content + b"\n")
+    message = refusal(path, ArtifactSizeError)
+    assert f"{name}: found {len(content) + change} bytes, expected {len(content)}" in message
+
+
+@pytest.mark.parametrize("where", [0.0, 0.5, 1.0], ids=["first", "middle", "last"])
+@pytest.mark.parametrize("name", FILES)
+def test_one_flipped_bit(path: Path, name: str, where: float) -> None:
+    content = bytearray((path / name).read_bytes())
+    content[int(where * (len(content) - 1))] ^= 1
+    (path / name).write_bytes(content)
+    assert f"{name}: found sha256 " in refusal(path, ArtifactChecksumError)
+
+
+def test_other_files_are_left_alone(path: Path) -> None:
+    (path / "README").write_text("hello")
+    assert load_artifact(path).path == path
+
+
+def test_a_linked_artifact_loads(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to(path)
+    assert load_artifact(tmp_path / "current").manifest.model.version == "v1"
+
+
+# ---------------------------------------------------------------- manifest
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b'{"schema_version": 1',
+        b"\x80\x81",
+        b'{"schema_version": 1}{}',
+        b"\x00" * 1000,
+        b"[" * 100_000,
+        b'{"schema_version": ' + b"9" * 10_000 + b"}",
+    ],
+    ids=["empty", "brace", "cut", "not utf-8", "two", "zeros", "deep", "long number"],
+)
+def test_a_manifest_that_is_not_json(path: Path, content: bytes) -> None:
+    (path / "manifest.json").write_bytes(content)
+    assert "manifest.json: not valid JSON" in refusal(path, ArtifactManifestError)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "1", '"manifest"', "true"])
+def test_a_manifest_that_is_no_object(path: Path, content: str) -> None:
+    (path / "manifest.json").write_text(content)
+    assert "expected a JSON object" in refusal(path, ArtifactManifestError)
+
+
+@pytest.mark.parametrize("schema_version", [2, 0, -1, True, 1.0, "1", None, [1], {}], ids=repr)
+def test_another_schema_version(path: Path, edit_manifest: EditManifest, schema_version: Any) -> None:
+    edit_manifest(path, schema_version=schema_version)
+    message = refusal(path, ArtifactSchemaError)
+    assert f"found schema_version {schema_version!r}, expected 1; install a recjpq release" in message
+    with pytest.raises(ArtifactSchemaError):
+        find_artifact(path.parent)
+
+
+def test_the_schema_version_is_judged_before_the_other_fields(path: Path) -> None:
+    (path / "manifest.json").write_text('{"schema_version": 2, "all else": "may have changed"}')
+    refusal(path, ArtifactSchemaError)
+
+
+SIZES = ["num_items", "max_length", "num_splits", "num_sub_ids", "dim"]
+STRINGS = ["name", "version", "created_at", "backbone"]
+OBJECTS = ["training_config", "data", "metrics", "libraries"]
+
+
+@pytest.mark.parametrize("value", [None, 0, -1, True, 6.0, "6", [6], 2**31], ids=repr)
+@pytest.mark.parametrize("name", SIZES)
+def test_a_size_that_is_none(path: Path, edit_manifest: EditManifest, name: str, value: Any) -> None:
+    edit_manifest(path, **{name: value})
+    assert f"{name} is {value!r}, expected an integer, 1 to " in refusal(path, ArtifactManifestError)
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_splits", 65), ("num_sub_ids", 257)])
+def test_a_size_that_no_scorer_takes(path: Path, edit_manifest: EditManifest, name: str, value: int) -> None:
+    edit_manifest(path, **{name: value})
+    message = refusal(path, ArtifactManifestError)
+    assert f"{name} is {value}, expected an integer, 1 to {value - 1}" in message
+
+
+@pytest.mark.parametrize("value", [None, 1, True, ["a"], {}], ids=repr)
+@pytest.mark.parametrize("name", STRINGS)
+def test_a_string_that_is_none(path: Path, edit_manifest: EditManifest, name: str, value: Any) -> None:
+    edit_manifest(path, **{name: value})
+    assert f"{name} is {value!r}, expected a string" in refusal(path, ArtifactManifestError)
+
+
+@pytest.mark.parametrize("value", [None, 1, "x", []], ids=repr)
+@pytest.mark.parametrize("name", OBJECTS)
+def test_an_object_that_is_none(path: Path, edit_manifest: EditManifest, name: str, value: Any) -> None:
+    edit_manifest(path, **{name: value})
+    assert f"{name} is {value!r}, expected an object" in refusal(path, ArtifactManifestError)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "yesterday", "2026-13-01T00:00:00Z", "2026-01-31", "2026-01-31T12:00:00"]
+)
+def test_a_time_that_versions_cannot_be_ordered_by(
+    path: Path, edit_manifest: EditManifest, value: str
+) -> None:
+    edit_manifest(path, created_at=value)
+    assert f"created_at is {value!r}, expected a time such as" in refusal(path, ArtifactManifestError)
+    with pytest.raises(ArtifactManifestError):
+        find_artifact(path.parent)
+
+
+def test_a_git_revision_is_a_string_or_null(path: Path, edit_manifest: EditManifest) -> None:
+    edit_manifest(path, git_revision="abc")
+    assert load_artifact(path).manifest.model.git_revision == "abc"
+    edit_manifest(path, git_revision=1)
+    assert "git_revision is 1, expected a string or null" in refusal(path, ArtifactManifestError)
+
+
+def test_fields_of_a_later_release_of_schema_1_are_passed_over(
+    path: Path, edit_manifest: EditManifest
+) -> None:
+    edit_manifest(path, added_later={"x": 1})
+    assert load_artifact(path).manifest.model.num_items == 6
+
+
+def edited_files(path: Path, change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    files = json.loads((path / "manifest.json").read_text())["files"]
+    change(files)
+    return files
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda files: files.pop("golden.npz"),
+        lambda files: files.clear(),
+        lambda files: files.update({"extra.bin": files["golden.npz"]}),
+        lambda files: files.update({"../golden.npz": files.pop("golden.npz")}),
+        lambda files: files.update({"/etc/passwd": files.pop("golden.npz")}),
+        lambda files: files.update({"manifest.json": files["golden.npz"]}),
+    ],
+    ids=["one missing", "all missing", "one more", "traversal", "absolute", "the manifest itself"],
+)
+def test_files_other_than_those_of_the_schema(
+    path: Path, edit_manifest: EditManifest, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    edit_manifest(path, files=edited_files(path, change))
+    assert f"expected {FILES}" in refusal(path, ArtifactManifestError)
+
+
+@pytest.mark.parametrize("files", [None, [], "files", FILES], ids=repr)
+def test_files_that_are_no_object(path: Path, edit_manifest: EditManifest, files: Any) -> None:
+    edit_manifest(path, files=files)
+    assert f"files lists {files}, expected {FILES}" in refusal(path, ArtifactManifestError)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (None, "files.items.parquet is None, expected sha256 and size_bytes"),
+        ([], "files.items.parquet is [], expected sha256 and size_bytes"),
+        ({"sha256": None}, "expected sha256 and size_bytes"),
+        ({"sha256": 1}, "expected sha256 and size_bytes"),
+        ({"size_bytes": None}, "expected sha256 and size_bytes"),
+        ({"size_bytes": "1"}, "expected sha256 and size_bytes"),
+        ({"size_bytes": True}, "expected sha256 and size_bytes"),
+        ({"size_bytes": 1.0}, "expected sha256 and size_bytes"),
+        ({"size_bytes": -1}, "expected sha256 and size_bytes"),
+        ({"shape": 6}, "files.items.parquet.shape is 6, expected sizes or null"),
+        ({"shape": [6, "2"]}, "files.items.parquet.shape is [6, '2'], expected sizes or null"),
+        ({"shape": [-1]}, "files.items.parquet.shape is [-1], expected sizes or null"),
+        ({"dtype": 8}, "files.items.parquet.dtype is 8, expected a string or null"),
+    ],
+    ids=str,
+)
+def test_a_file_entry_of_the_wrong_form(
+    path: Path, edit_manifest: EditManifest, entry: Any, message: str
+) -> None:
+    def change(files: dict[str, Any]) -> None:
+        files["items.parquet"] = files["items.parquet"] | entry if isinstance(entry, dict) else entry
+
+    edit_manifest(path, files=edited_files(path, change))
+    assert message in refusal(path, ArtifactManifestError)
+
+
+# ---------------------------------------------------------------- codes, with digests that agree
+
+
+def npy(array: np.ndarray, *, allow_pickle: bool = False) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=allow_pickle)
+    return file.getvalue()
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+class Bomb:
+    """What runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pytest.fail, ("a pickle was loaded",)
+
+
+PICKLED = npy(np.array([Bomb()], dtype=object), allow_pickle=True)
+
+NOT_ARRAYS = {
+    "empty": b"",
+    "text": b"these are not codes",
+    "archive": npz(codes=np.zeros((6, 2), np.uint8)),
+    "cut archive": b"PK\x03\x04",
+    "header only": npy(np.zeros((6, 2), np.uint8))[:128],
+    "half a header": npy(np.zeros((6, 2), np.uint8))[:50],
+    "pickle": PICKLED,
+}
+
+
+@pytest.mark.parametrize("content", NOT_ARRAYS.values(), ids=NOT_ARRAYS.keys())
+def test_codes_that_are_no_array(path: Path, replace_file: ReplaceFile, content: bytes) -> None:
+    replace_file(path / "item_codes.npy", content)
+    assert "item_codes.npy: not a NumPy array file" in refusal(path, ArtifactDtypeError)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int64", "uint16", "float32", "bool", "S1"])
+def test_codes_of_another_type(path: Path, replace_file: ReplaceFile, dtype: str) -> None:
+    codes = np.zeros((6, 2), dtype)
+    replace_file(path / "item_codes.npy", npy(codes))
+    assert f"found dtype {codes.dtype}, expected uint8" in refusal(path, ArtifactDtypeError)
+
+
+@pytest.mark.parametrize(
+    "shape", [(5, 2), (7, 2), (6, 1), (6, 3), (2, 6), (12,), (6, 2, 1), (1, 6, 2)], ids=str
+)
+def test_codes_of_another_shape(path: Path, replace_file: ReplaceFile, shape: tuple[int, ...]) -> None:
+    replace_file(path / "item_codes.npy", npy(np.zeros(shape, np.uint8)))
+    assert f"found shape {shape}, the manifest says (6, 2)" in refusal(path, ArtifactShapeError)
+
+
+@pytest.mark.parametrize("sub_id", [4, 255])
+def test_a_code_out_of_range(tiny: Any, path: Path, replace_file: ReplaceFile, sub_id: int) -> None:
+    item_codes = tiny.item_codes.copy()
+    item_codes[5, 1] = sub_id
+    replace_file(path / "item_codes.npy", npy(item_codes))
+    assert f"found sub-id {sub_id}, expected less than V=4" in refusal(path, ArtifactCodeRangeError)
+
+
+# ---------------------------------------------------------------- golden histories and items
+
+
+def golden_arrays(tiny: Any, **changes: np.ndarray) -> dict[str, np.ndarray]:
+    golden = {field.name: getattr(tiny.golden, field.name) for field in fields(tiny.golden)}
+    return golden | changes
+
+
+NOT_GOLDEN = {
+    "empty": b"",
+    "text": b"these are not histories",
+    "one array": npy(np.zeros(3)),
+    "pickle": PICKLED,
+    "cut archive": b"PK\x03\x04",
+    "no arrays": npz(),
+}
+
+
+@pytest.mark.parametrize("content", NOT_GOLDEN.values(), ids=NOT_GOLDEN.keys())
+def test_a_golden_file_that_is_none(path: Path, replace_file: ReplaceFile, content: bytes) -> None:
+    replace_file(path / "golden.npz", content)
+    assert "golden.npz: not the golden arrays of schema 1" in refusal(path, ArtifactShapeError)
+
+
+NAMES = ["histories", "lengths", "score_tables", "top_ids", "top_scores"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_missing_golden_array(tiny: Any, path: Path, replace_file: ReplaceFile, name: str) -> None:
+    arrays = golden_arrays(tiny)
+    del arrays[name]
+    replace_file(path / "golden.npz", npz(**arrays))
+    assert f"not the golden arrays of schema 1 ('{name} is not a file" in refusal(path, ArtifactShapeError)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pickled_golden_array(tiny: Any, path: Path, replace_file: ReplaceFile, name: str) -> None:
+    bomb = np.array([Bomb()], dtype=object)
+    replace_file(path / "golden.npz", npz(**golden_arrays(tiny, **{name: bomb})))
+    assert "Object arrays cannot be loaded" in refusal(path, ArtifactShapeError)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_golden_array_of_another_form(tiny: Any, path: Path, replace_file: ReplaceFile, name: str) -> None:
+    right = golden_arrays(tiny)[name]
+    for wrong in (right.astype(np.float64), right[None]):
+        replace_file(path / "golden.npz", npz(**golden_arrays(tiny, **{name: wrong})))
+        assert f"{name} is {wrong.dtype} {wrong.shape}, expected {right.dtype}" in refusal(
+            path, ArtifactShapeError
+        )
+
+
+def int32(*rows: list[int]) -> np.ndarray:
+    return np.array(rows, dtype=np.int32)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lengths": np.array([2])},
+        {"score_tables": np.zeros((1, 2, 4), np.float32)},
+        {"score_tables": np.zeros((2, 3, 4), np.float32)},
+        {"score_tables": np.zeros((2, 2, 5), np.float32)},
+        {"top_ids": int32([0, 1], [0, 1])},
+        {"top_ids": int32([0, 1, 4]), "top_scores": np.zeros((1, 3), np.float32)},
+        {"top_ids": np.zeros((2, 0), np.int32), "top_scores": np.zeros((2, 0), np.float32)},
+        {"histories": np.zeros((2, 0), np.int32), "lengths": np.array([0, 0])},
+        {"histories": np.zeros((2, 4), np.int32)},
+        {
+            "histories": np.zeros((0, 3), np.int32),
+            "lengths": np.zeros(0, np.int64),
+            "score_tables": np.zeros((0, 2, 4), np.float32),
+            "top_ids": np.zeros((0, 3), np.int32),
+            "top_scores": np.zeros((0, 3), np.float32),
+        },
+    ],
+    ids=["lengths", "rows", "M", "V", "scores", "ids", "no ids", "empty histories", "L", "no histories"],
+)
+def test_golden_arrays_that_do_not_fit(
+    tiny: Any, path: Path, replace_file: ReplaceFile, changes: dict[str, np.ndarray]
+) -> None:
+    replace_file(path / "golden.npz", npz(**golden_arrays(tiny, **changes)))
+    assert "golden.npz: the arrays are empty, or do not fit" in refusal(path, ArtifactShapeError)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"histories": int32([0, 6, 0], [5, 0, 0])},
+        {"histories": int32([0, -1, 0], [5, 0, 0])},
+        {"lengths": np.array([2, 0])},
+        {"lengths": np.array([2, 4])},
+        {"lengths": np.array([-1, 1])},
+    ],
+    ids=["index above", "index below", "length 0", "length above", "length below"],
+)
+def test_golden_histories_out_of_range(
+    tiny: Any, path: Path, replace_file: ReplaceFile, changes: dict[str, np.ndarray]
+) -> None:
+    replace_file(path / "golden.npz", npz(**golden_arrays(tiny, **changes)))
+    assert "a history holds an item index or length out of range" in refusal(path, ArtifactShapeError)
+
+
+def test_items_that_are_no_parquet(path: Path, replace_file: ReplaceFile) -> None:
+    replace_file(path / "items.parquet", b"item_id,count\na,1\n")
+    assert "items.parquet: not a readable Parquet file" in refusal(path, CatalogueError)
+
+
+def test_items_of_another_number(tiny: Any, path: Path, replace_file: ReplaceFile) -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"item_id": ["a"], "count": [1]}), file)
+    replace_file(path / "items.parquet", file.getvalue())
+    assert refusal(path, CatalogueError) == "items: found 1 rows, expected N=6"
+
+
+def test_a_model_that_misstates_its_sizes(tiny: Any, tmp_path: Path) -> None:
+    path = tiny.with_(model=replace(tiny.model, num_items=7)).write(tmp_path)
+    assert "found shape (6, 2), the manifest says (7, 2)" in refusal(path, ArtifactShapeError)
