@@ -71,7 +71,7 @@ def _run_verb(options: argparse.Namespace) -> None:
         "codes": lambda: _codes(run),
         "train": lambda: _train(run, restart=options.restart),
         "evaluate": lambda: format_report(run.evaluate()),
-        "export": lambda: f"artifact: {run.export(options.version)}",
+        "export": lambda: _export(run, options),
     }
     for verb in verbs if options.verb == "all" else [options.verb]:
         _say(f"== {verb}")
@@ -97,6 +97,12 @@ def _codes(run: Run) -> str:
 def _train(run: Run, *, restart: bool) -> str:
     progress = run.train(restart=restart)
     return f"best validation NDCG@10 {progress.best_ndcg:.4f}, at epoch {progress.best_epoch}"
+
+
+def _export(run: Run, options: argparse.Namespace) -> str:
+    if options.verb == "all" and options.version is None and (path := run.exported()):
+        return f"artifact: {path}, up to date"
+    return f"artifact: {run.export(options.version)}"
 
 
 def _say(text: str, *, error: bool = False) -> None:

@@ -1,5 +1,6 @@
 """The encoder as an ONNX graph, checked against PyTorch."""
 
+import logging
 import warnings
 from collections.abc import Callable
 
@@ -44,8 +45,10 @@ def encoder_graph(model: SASRec) -> onnx.ModelProto:
     # Example sizes are neither 0 nor 1, which torch.export would fix, nor equal to one another.
     example = (torch.zeros((2, 3, num_splits), dtype=torch.uint8), torch.tensor([3, 2]))
     batch, length = torch.export.Dim("B"), torch.export.Dim("L")
+    # The exporter's own deprecations and its notes on torchvision, which users cannot act on.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations, which users cannot act on
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module,
             example,

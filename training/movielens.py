@@ -16,9 +16,9 @@ from training.errors import DataError
 from training.files import replacing_file
 
 TERMS = (
-    "MovieLens-100K, GroupLens Research, University of Minnesota: 100,000 ratings of 1,682 films by 943 users "
-    "(Harper & Konstan, The MovieLens Datasets, 2015). Terms: research use, acknowledge the source, no "
-    "redistribution and no commercial use without permission; grouplens.org/datasets/movielens/100k"
+    "MovieLens-100K, GroupLens Research, University of Minnesota (Harper & Konstan, 2015): 943 users' "
+    "100,000 ratings of 1,682 films. Terms: research use, acknowledge the source, no redistribution and no "
+    "commercial use without permission; see grouplens.org/datasets/movielens/100k"
 )
 ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 ARCHIVE_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"

@@ -72,7 +72,16 @@ class Run:
             )
         self._checkpoints.load_best(self._model)
         metrics = {name: report[name] for name in ("protocol", "model", "popularity")}
-        return export(self.config, self._model, self.split.dataset, metrics, self._path("artifacts"), version)
+        path = export(self.config, self._model, self.split.dataset, metrics, self._path("artifacts"), version)
+        write_json(self._path("exported.json"), {"made_from": self._made_from, "version": path.name})
+        return path
+
+    def exported(self) -> Path | None:
+        """Return what the last `export` wrote, if it is of this configuration and still there."""
+        record = self._path("exported.json")
+        last = read_json(record, "export") if record.exists() else {}
+        path = self._path("artifacts") / str(last.get("version"))
+        return path if last.get("made_from") == self._made_from and path.is_dir() else None
 
     @cached_property
     def split(self) -> Split:

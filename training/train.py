@@ -88,7 +88,8 @@ class Trainer:
             while not progress.finished:
                 progress = self._validate(self._epoch(progress, stop_requested))
                 self.store.save(progress, self.model, self.optimizer)
-        return self.store.load_best(self.model)
+        self.store.load_best(self.model)
+        return progress
 
     def _epoch(self, progress: Progress, stop_requested: Callable[[], bool]) -> Progress:
         self.model.train()

@@ -1,0 +1,52 @@
+# Every target makes the virtual environment it needs; nothing is installed outside .venv.
+PYTHON ?= python3
+PIP := .venv/bin/pip --disable-pip-version-check
+SOURCES := pyproject.toml $(wildcard recjpq/native/*)
+# What the demo passes to `recjpq-train all`, such as DEMO_TRAIN="--set train.max_epochs=2".
+DEMO_TRAIN ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.installed-training ## train on MovieLens-100K, then serve at http://127.0.0.1:8000
+	.venv/bin/recjpq-train download runs/demo/data
+	.venv/bin/recjpq-train all --config training/configs/demo.toml $(DEMO_TRAIN)
+	RECJPQ_MODEL_PATH=runs/demo/artifacts .venv/bin/recjpq-serve
+
+serve: .venv/.installed-serving ## serve the newest artifact of RECJPQ_MODEL_PATH
+	.venv/bin/recjpq-serve
+
+test: .venv/.installed-dev ## every test
+	.venv/bin/pytest
+
+check: .venv/.installed-dev ## format, lint and types
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+bench: .venv/.installed-dev ## exact top-k: validate, then measure
+	.venv/bin/python -m benchmarks.scoring
+
+clean: ## remove the virtual environment and build products
+	rm -rf .venv build dist
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"found Python {v[0]}.{v[1]}, expected 3.11 or later; run: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv .venv
+
+.venv/.installed-serving: .venv/bin/python $(SOURCES)
+	$(PIP) install --quiet --editable '.[cpu]'
+	@touch $@
+
+.venv/.installed-training: .venv/bin/python $(SOURCES)
+	@echo 'installing PyTorch, ONNX Runtime and this project into .venv (a minute or two)'
+	$(PIP) install --quiet --editable '.[cpu,training]'
+	@touch $@ .venv/.installed-serving
+
+.venv/.installed-dev: .venv/bin/python $(SOURCES)
+	@echo 'installing everything for development into .venv (a minute or two)'
+	$(PIP) install --quiet --editable '.[cpu,training,dev]'
+	@touch $@ .venv/.installed-training .venv/.installed-serving

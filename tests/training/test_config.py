@@ -1,0 +1,70 @@
+"""The configuration: every wrong value is named before any work starts."""
+
+from pathlib import Path
+
+import pytest
+
+from training.config import load_config
+from training.errors import ConfigError
+
+MINIMAL = '[run]\ndirectory = "runs/x"\nname = "x"\n[data]\ninteractions = "log.csv"\n'
+
+
+def _write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_defaults_need_only_a_directory_a_name_and_a_log(tmp_path: Path) -> None:
+    config = load_config(_write(tmp_path, MINIMAL))
+    assert config.run.directory == Path("runs/x")
+    assert (config.codes.num_splits, config.model.backbone) == (8, "sasrec")
+
+
+def test_an_override_replaces_one_value_of_any_type(tmp_path: Path) -> None:
+    path = _write(tmp_path, MINIMAL)
+    config = load_config(path, ["train.loss=gbce", "model.dim=64", "data.interactions=/a b/c.parquet"])
+    assert (config.train.loss, config.model.dim) == ("gbce", 64)
+    assert config.data.interactions == Path("/a b/c.parquet")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.loss=hinge", "train.loss is 'hinge': input should be 'gbce', 'sampled_softmax' or 'softmax'"),
+        ("codes.num_sub_ids=257", "codes.num_sub_ids is 257: input should be less than or equal to 256"),
+        ("model.dim=100", "model.dim is 100, expected a multiple of codes.num_splits, which is 8"),
+        ("model.dropout=1.0", "model.dropout is 1.0: input should be less than 1"),
+        ("train.lerning_rate=1", "train.lerning_rate is not a setting; expected one of loss, negatives"),
+        ("trian.loss=gbce", "trian is not a setting; expected one of run, data"),
+        ("model.dim=many", "model.dim is 'many': input should be a valid integer"),
+        ("train.learning_rate=nan", "train.learning_rate is nan: input should be a finite number"),
+        ("train.learning_rate", "expected SECTION.KEY=VALUE"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(_write(tmp_path, MINIMAL), [override])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[run", "not valid TOML"), ('[run]\nname = "x"\n', "run.directory is missing; data is missing")],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(_write(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read"):
+        load_config(tmp_path / "absent.toml")
+
+
+def test_every_configuration_in_the_package_is_valid() -> None:
+    configs = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
+    assert configs
+    for path in configs:
+        load_config(path)

@@ -1,0 +1,128 @@
+"""The embedding, the backbone and the losses, against formulas written out."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from training.config import ModelConfig
+from training.embedding import RecJPQEmbedding
+from training.loss import gbce, sampled_softmax, softmax
+from training.sasrec import SASRec
+
+NUM_ITEMS, NUM_SPLITS, NUM_SUB_IDS, DIM, LENGTH = 30, 4, 8, 16, 6
+
+
+@pytest.fixture
+def item_codes() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(NUM_SUB_IDS, (NUM_ITEMS, NUM_SPLITS), generator=generator).to(torch.uint8)
+
+
+@pytest.fixture
+def embedding(item_codes: Tensor) -> RecJPQEmbedding:
+    torch.manual_seed(1)
+    return RecJPQEmbedding(item_codes, NUM_SUB_IDS, DIM)
+
+
+@pytest.fixture
+def model(item_codes: Tensor) -> SASRec:
+    torch.manual_seed(2)
+    config = ModelConfig(dim=DIM, max_length=LENGTH, num_heads=2, dropout=0.5)
+    return SASRec(config, item_codes, NUM_SUB_IDS).eval()
+
+
+def test_an_item_embedding_is_its_sub_embeddings_end_to_end(
+    embedding: RecJPQEmbedding, item_codes: Tensor
+) -> None:
+    expected = torch.cat([embedding.sub_embeddings[j, item_codes[7, j].long()] for j in range(NUM_SPLITS)])
+    assert torch.equal(embedding(torch.tensor([7]))[0], expected)
+    assert embedding.sub_embeddings.abs().max() <= 0.05
+
+
+def test_a_score_is_the_product_of_embedding_and_state_by_every_way(embedding: RecJPQEmbedding) -> None:
+    states = torch.randn(5, DIM)
+    items = torch.arange(NUM_ITEMS).expand(5, -1)
+    expected = states @ embedding(torch.arange(NUM_ITEMS)).T
+    tables = embedding.score_tables(states)
+    assert tables.shape == (5, NUM_SPLITS, NUM_SUB_IDS)
+    torch.testing.assert_close(embedding.score_items(tables, items), expected)
+    torch.testing.assert_close(embedding.score_all(states), expected)
+
+
+def test_codes_are_not_saved_with_the_weights(embedding: RecJPQEmbedding) -> None:
+    assert list(embedding.state_dict()) == ["sub_embeddings"]
+
+
+def test_encode_gives_the_newest_state_of_forward(model: SASRec, item_codes: Tensor) -> None:
+    items = torch.randint(NUM_ITEMS, (3, LENGTH))
+    lengths = torch.tensor([LENGTH, 1, 4])
+    newest = model(items, lengths)[torch.arange(3), lengths - 1]
+    torch.testing.assert_close(model.encode(item_codes[items], lengths), model.embedding.score_tables(newest))
+
+
+def test_what_lies_beyond_the_length_changes_nothing(model: SASRec, item_codes: Tensor) -> None:
+    items = torch.randint(NUM_ITEMS, (1, LENGTH))
+    changed = items.clone()
+    changed[0, 4:] = (changed[0, 4:] + 1) % NUM_ITEMS
+    lengths = torch.tensor([4])
+    short = model.encode(item_codes[items[:, :4]], lengths)
+    torch.testing.assert_close(model.encode(item_codes[items], lengths), short)
+    torch.testing.assert_close(model.encode(item_codes[changed], lengths), short)
+
+
+def test_a_position_sees_the_past_and_not_the_future(model: SASRec) -> None:
+    items = torch.randint(NUM_ITEMS, (1, LENGTH))
+    lengths = torch.tensor([LENGTH])
+    changed = items.clone()
+    changed[0, 3] = (changed[0, 3] + 1) % NUM_ITEMS
+    before, after = model(items, lengths), model(changed, lengths)
+    torch.testing.assert_close(before[:, :3], after[:, :3])
+    assert not torch.allclose(before[:, 3:], after[:, 3:])
+
+
+def test_order_matters(model: SASRec, item_codes: Tensor) -> None:
+    items, lengths = torch.tensor([[1, 2, 3, 4]]), torch.tensor([4])
+    swapped = model.encode(item_codes[items[:, [1, 0, 2, 3]]], lengths)
+    assert not torch.allclose(model.encode(item_codes[items], lengths), swapped)
+
+
+def test_softmax_is_the_cross_entropy_of_the_target(embedding: RecJPQEmbedding) -> None:
+    states, targets = torch.randn(4, DIM), torch.tensor([0, 3, 3, 29])
+    logits = states @ embedding(torch.arange(NUM_ITEMS)).T
+    expected = (logits.logsumexp(1) - logits[torch.arange(4), targets]).mean()
+    torch.testing.assert_close(softmax(embedding, states, targets), expected)
+
+
+def test_gbce_is_the_published_formula(embedding: RecJPQEmbedding) -> None:
+    states, targets, negatives, t = torch.randn(2, DIM), torch.tensor([4, 9]), 5, 0.75
+    torch.manual_seed(3)
+    drawn = torch.randint(NUM_ITEMS, (2, negatives))
+    scores = (states @ embedding(torch.arange(NUM_ITEMS)).T).detach().double()
+    alpha = negatives / (NUM_ITEMS - 1)
+    beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)  # the paper's Eq. 15, before it is simplified
+    total = 0.0
+    for row in range(2):
+        total -= beta * math.log(1 / (1 + math.exp(-scores[row, targets[row]])))
+        total -= sum(
+            math.log(1 - 1 / (1 + math.exp(-scores[row, n]))) for n in drawn[row] if n != targets[row]
+        )
+    torch.manual_seed(3)
+    found = gbce(embedding, states, targets, negatives=negatives, t=t)
+    assert found.item() == pytest.approx(total / (1 + negatives) / 2, rel=1e-5)
+
+
+def test_sampled_softmax_does_not_hold_the_target_against_itself(embedding: RecJPQEmbedding) -> None:
+    states, targets, negatives = torch.randn(3, DIM), torch.tensor([4, 9, 4]), 200  # the target is drawn too
+    torch.manual_seed(3)
+    drawn = torch.randint(NUM_ITEMS, (3, negatives))
+    assert (drawn == targets[:, None]).any()
+    scores = states @ embedding(torch.arange(NUM_ITEMS)).T
+    expected = []
+    for row in range(3):
+        others = scores[row, drawn[row][drawn[row] != targets[row]]]
+        expected.append(torch.cat([scores[row, targets[row]][None], others]).log_softmax(0)[0])
+    torch.manual_seed(3)
+    found = sampled_softmax(embedding, states, targets, negatives=negatives)
+    torch.testing.assert_close(found, -torch.stack(expected).mean())

@@ -1,0 +1,199 @@
+"""Training: it learns, it stops, and it goes on after any interruption to the same weights."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from training.checkpoint import BEST, LAST
+from training.config import Config
+from training.errors import CheckpointError, DataError, DivergedError
+from training.loss import make_loss
+from training.run import Run
+from training.train import Interrupted, Trainer
+
+MakeConfig = Callable[..., Config]
+
+
+def _prepared(config: Config) -> Run:
+    run = Run(config)
+    run.prepare()
+    run.codes()
+    return run
+
+
+def _trainer(run: Run, report: Callable[[str], None] = lambda _: None) -> Trainer:
+    return Trainer.of(
+        run.config, run.split, model=run._model, scorer=run._scorer, store=run._checkpoints, report=report
+    )
+
+
+def _weights(run: Run, name: str = BEST) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = torch.load(run.config.run.directory / "checkpoints" / name)["model"]
+    return weights
+
+
+def _assert_same_weights(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        assert torch.equal(found[name], weight), name
+
+
+@dataclass
+class Stopper:
+    """A loss that raises `signal_number` in this process at one step, as Ctrl-C would."""
+
+    loss: Callable[..., Tensor]
+    at: int
+    signal_number: int
+    calls: int = 0
+
+    def __call__(self, *arguments: object) -> Tensor:
+        self.calls += 1
+        if self.calls == self.at:
+            os.kill(os.getpid(), self.signal_number)
+        return self.loss(*arguments)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sampled_softmax", "gbce"])
+def test_every_loss_learns_what_comes_next(make_config: MakeConfig, loss: str) -> None:
+    run = _prepared(make_config(train={"loss": loss, "negatives": 16, "max_epochs": 60, "patience": 60}))
+    progress = run.train()
+    assert progress.best_ndcg > 0.5  # the log is a cycle: guessing gets about 0.1
+    assert progress.history[-1]["loss"] < progress.history[0]["loss"]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    runs = [
+        _prepared(make_config(run={"directory": tmp_path / str(n), "seed": seed}))
+        for n, seed in enumerate((3, 3, 4))
+    ]
+    for run in runs:
+        run.train()
+    _assert_same_weights(_weights(runs[0]), _weights(runs[1]))
+    assert not torch.equal(_weights(runs[0])["positions.weight"], _weights(runs[2])["positions.weight"])
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", [1, 3, 5])  # an epoch is four batches
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    make_config: MakeConfig, tmp_path: Path, at: int, signal_number: signal.Signals
+) -> None:
+    straight = _prepared(make_config(run={"directory": tmp_path / "straight"}))
+    straight.train()
+    config = make_config(run={"directory": tmp_path / "interrupted"})
+    trainer = _trainer(_prepared(config))
+    before = signal.getsignal(signal_number)
+    with pytest.raises(Interrupted):
+        replace(trainer, loss=Stopper(make_loss(config.train), at, signal_number)).run()
+    assert signal.getsignal(signal_number) is before
+    said: list[str] = []
+    resumed = Run(config)
+    _trainer(resumed, said.append).run()
+    assert said[0].startswith("resuming at epoch")
+    _assert_same_weights(_weights(resumed), _weights(straight))
+    _assert_same_weights(_weights(resumed, LAST), _weights(straight, LAST))
+
+
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(
+    make_config: MakeConfig, tmp_path: Path, cyclic_log: Path
+) -> None:
+    train = {"max_epochs": 4, "checkpoint_minutes": 1e-9}  # a checkpoint after every step
+    straight = _prepared(make_config(run={"directory": tmp_path / "straight"}, train=train))
+    straight.train()
+    killed = Run(make_config(run={"directory": tmp_path / "killed"}, train=train))
+    killed.prepare()
+    killed.codes()
+    config_path = tmp_path / "config.toml"
+    config_path.write_text(_as_toml(killed.config))
+    command = [sys.executable, "-m", "training", "train", "--config", str(config_path)]
+    last = tmp_path / "killed" / "checkpoints" / LAST
+    for _ in range(2):
+        before = last.stat().st_mtime_ns if last.exists() else None
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            while process.poll() is None and (not last.exists() or last.stat().st_mtime_ns == before):
+                pass  # until it has written one more checkpoint
+            process.kill()
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "best validation NDCG@10" in finished.stdout
+    _assert_same_weights(_weights(killed), _weights(straight))
+    _assert_same_weights(_weights(killed, LAST), _weights(straight, LAST))
+
+
+def _as_toml(config: Config) -> str:
+    def value(v: object) -> str:
+        if isinstance(v, list):
+            return "[" + ", ".join(value(x) for x in v) + "]"
+        return str(v).lower() if isinstance(v, bool) else repr(v) if isinstance(v, int | float) else f"'{v}'"
+
+    lines = []
+    for name, section in config.model_dump(mode="json", exclude_none=True).items():
+        lines += [f"[{name}]", *(f"{key} = {value(v)}" for key, v in section.items())]
+    return "\n".join(lines)
+
+
+def test_training_stops_when_validation_no_longer_improves(make_config: MakeConfig) -> None:
+    run = _prepared(make_config(train={"learning_rate": 1e-12, "max_epochs": 50, "patience": 2}))
+    progress = run.train()
+    assert (progress.best_epoch, progress.epoch, progress.finished) == (1, 3, True)
+
+
+def test_a_finished_run_is_not_repeated_and_restart_begins_again(make_config: MakeConfig) -> None:
+    run = _prepared(make_config())
+    first = run.train()
+    written = (run.config.run.directory / "checkpoints" / LAST).stat().st_mtime_ns
+    assert Run(run.config).train() == first
+    assert (run.config.run.directory / "checkpoints" / LAST).stat().st_mtime_ns == written
+    assert Run(run.config).train(restart=True) == first
+    assert (run.config.run.directory / "checkpoints" / LAST).stat().st_mtime_ns != written
+
+
+def test_a_diverging_loss_stops_and_keeps_the_last_good_checkpoint(make_config: MakeConfig) -> None:
+    run = _prepared(make_config())
+    trainer = _trainer(run)
+    good = make_loss(run.config.train)
+    calls = iter(range(100))
+
+    def diverging(*arguments: Tensor) -> Tensor:
+        return good(*arguments) * (float("nan") if next(calls) >= 6 else 1.0)  # type: ignore[arg-type]
+
+    with pytest.raises(DivergedError, match=r"the loss is nan at step 7; .* lower train\.learning_rate"):
+        replace(trainer, loss=diverging).run()
+    kept = torch.load(run.config.run.directory / "checkpoints" / LAST)
+    assert kept["progress"]["step"] == 4
+    assert all(weight.isfinite().all() for weight in kept["model"].values())
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(make_config: MakeConfig) -> None:
+    _prepared(make_config()).train()
+    other = Run(make_config(train={"learning_rate": 0.02}))
+    with pytest.raises(CheckpointError, match=r"last\.pt: made from other data, another configuration"):
+        other.train()
+
+
+def test_bytes_that_are_no_checkpoint_are_refused(make_config: MakeConfig) -> None:
+    run = _prepared(make_config())
+    run.train()
+    path = run.config.run.directory / "checkpoints" / LAST
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"last\.pt: not a checkpoint .* delete it to start again"):
+        Run(run.config).train()
+
+
+def test_a_log_with_nothing_to_learn_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    log = tmp_path / "short.csv"
+    log.write_text(
+        "user_id,item_id,time\n" + "".join(f"u{u},i{u % 20}{e},{e}\n" for u in range(60) for e in (0, 1))
+    )
+    run = _prepared(make_config(data={"interactions": log, "metadata": None}))
+    with pytest.raises(DataError, match="found no user with three or more events"):
+        run.train()
