@@ -78,9 +78,9 @@ class Serving:
                 model, workers=self.settings.inference_workers, queue_limit=self.settings.queue_limit
             )
             opened.callback(pool.close)
+            opened.callback(self._end)
             self._begin(Recommender(model, store, pool, self.settings.store_max_events), store)
             self.metrics.watch_queue(lambda: pool.waiting)
-            opened.callback(self._end)
             yield
 
     def _open_store(self) -> SequenceStore:
@@ -113,3 +113,4 @@ class Serving:
 
     def _end(self) -> None:
         self._store = self._recommender = None
+        self.metrics.watch_queue(lambda: 0)  # lets go of the pool, and with it of the model

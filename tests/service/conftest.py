@@ -130,13 +130,17 @@ def artifact(make_artifact: Callable[..., Path], tmp_path_factory: pytest.TempPa
     return make_artifact(tmp_path_factory.mktemp("artifacts"))
 
 
-@pytest.fixture
-def settings(artifact: Path, tmp_path: Path) -> Settings:
-    """Settings of a service in this process, with a generous deadline: the machine may be busy."""
+def settings_in(directory: Path, artifact: Path) -> Settings:
+    """Settings of a service in this process, with generous deadlines: the machine may be busy."""
     return Settings(
-        model_path=artifact, store_url=f"sqlite:///{tmp_path}/store.sqlite3", store_read_timeout_s=5,
+        model_path=artifact, store_url=f"sqlite:///{directory}/store.sqlite3", store_read_timeout_s=5,
         store_write_timeout_s=5,
     )  # fmt: skip
+
+
+@pytest.fixture
+def settings(artifact: Path, tmp_path: Path) -> Settings:
+    return settings_in(tmp_path, artifact)
 
 
 class AppClient:
@@ -180,6 +184,13 @@ class AppClient:
 def open_client() -> Iterator[Callable[[FastAPI], AppClient]]:
     with ExitStack() as stack:
         yield lambda app: stack.enter_context(AppClient(app))
+
+
+@pytest.fixture(scope="session")
+def shared_client(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppClient]:
+    """A client for tests to which nothing matters that other tests did."""
+    with AppClient(create_app(settings_in(tmp_path_factory.mktemp("shared"), artifact))) as client:
+        yield client
 
 
 @pytest.fixture

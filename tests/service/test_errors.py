@@ -46,8 +46,8 @@ def pointers(response):
     ],
     ids=lambda body: repr(body[:20]),
 )
-def test_what_is_not_json_is_400(client, path, body):
-    document = problem(client.post(path, content=body), 400)
+def test_what_is_not_json_is_400(shared_client, path, body):
+    document = problem(shared_client.post(path, content=body), 400)
     assert document["type"] == "urn:recjpq:problem:malformed-body"
     assert document["detail"].startswith("Invalid JSON")
 
@@ -97,8 +97,8 @@ def test_what_is_not_json_is_400(client, path, body):
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else None,
 )
-def test_wrong_fields_of_recommend_are_422(client, body, expected):
-    assert pointers(client.post("/recommend", content=body)) == expected
+def test_wrong_fields_of_recommend_are_422(shared_client, body, expected):
+    assert pointers(shared_client.post("/recommend", content=body)) == expected
 
 
 @pytest.mark.parametrize(
@@ -116,27 +116,27 @@ def test_wrong_fields_of_recommend_are_422(client, body, expected):
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else None,
 )  # fmt: skip
-def test_wrong_fields_of_events_are_422(client, body, expected):
-    assert pointers(client.post("/users/u/events", content=body)) == expected
+def test_wrong_fields_of_events_are_422(shared_client, body, expected):
+    assert pointers(shared_client.post("/users/u/events", content=body)) == expected
 
 
 @pytest.mark.parametrize("user_id", ["a%00b", "a%09b", "%FF", "%ED%A0%80", "x" * 257, ""])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_a_wrong_user_id_in_the_path_is_422(client, method, user_id):
+def test_a_wrong_user_id_in_the_path_is_422(shared_client, method, user_id):
     body = b'{"events": [{"item_id": "i1"}]}' if method == "POST" else None
-    document = problem(client.request(method, f"/users/{user_id}/events", content=body), 422)
+    document = problem(shared_client.request(method, f"/users/{user_id}/events", content=body), 422)
     assert [error["parameter"] for error in document["errors"]] == ["user_id"]
 
 
-def test_of_many_wrong_fields_only_the_first_are_listed(client):
-    document = problem(client.post("/recommend", json={"history": [0] * 5000}), 422)
+def test_of_many_wrong_fields_only_the_first_are_listed(shared_client):
+    document = problem(shared_client.post("/recommend", json={"history": [0] * 5000}), 422)
     assert len(document["errors"]) == 20
     assert "5000" in document["detail"]
 
 
-def test_a_body_beyond_the_limit_is_413(client):
-    body = b'{"history": ["' + b"x" * client.app.state.serving.settings.max_body_bytes + b'"]}'
-    problem(client.post("/recommend", content=body), 413)
+def test_a_body_beyond_the_limit_is_413(shared_client):
+    body = b'{"history": ["' + b"x" * shared_client.app.state.serving.settings.max_body_bytes + b'"]}'
+    problem(shared_client.post("/recommend", content=body), 413)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_a_body_beyond_the_limit_is_413(client):
         ("GET", "/users/a%0Ab/events", 404),  # the router's patterns end at a newline
     ],
 )
-def test_the_router_answers_with_problems_too(client, method, path, status):
-    response = client.request(method, path)
+def test_the_router_answers_with_problems_too(shared_client, method, path, status):
+    response = shared_client.request(method, path)
     assert problem(response, status)["type"] == "about:blank"
     assert ("allow" in response.headers) == (status == 405)
 

@@ -63,14 +63,16 @@ def test_two_applications_do_not_share_metrics(client, settings, open_client):
     assert f"{line} 0.0" in metrics(other)
 
 
-def test_openmetrics_where_it_is_asked_for(client):
-    response = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+def test_openmetrics_where_it_is_asked_for(shared_client):
+    response = shared_client.get(
+        "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
+    )
     assert response.headers["content-type"].startswith("application/openmetrics-text")
     assert response.text.endswith("# EOF\n")
 
 
-def test_model_describes_the_model_and_the_limits(client):
-    assert client.get("/model").json() == {
+def test_model_describes_the_model_and_the_limits(shared_client):
+    assert shared_client.get("/model").json() == {
         "name": "tiny",
         "version": "v1",
         "created_at": "2026-01-01T00:00:00+00:00",
@@ -116,8 +118,8 @@ def test_before_the_model_is_loaded_nothing_but_probes_and_metrics_answers(setti
         assert "x-model-version" not in response.headers
 
 
-def test_headers_of_a_recommendation(client):
-    response = client.post("/recommend", json={"user_id": "u", "history": ["i1"]})
+def test_headers_of_a_recommendation(shared_client):
+    response = shared_client.post("/recommend", json={"user_id": "u", "history": ["i1"]})
     assert response.headers["cache-control"] == "private, no-store"
     assert response.headers["x-model-version"] == "v1"
     timings = response.headers["server-timing"].split(", ")
@@ -127,22 +129,22 @@ def test_headers_of_a_recommendation(client):
 
 
 @pytest.mark.parametrize("given", ["a", "r-1.2_3~4:/+=@", "x" * 128])
-def test_a_safe_request_id_is_taken_over(client, given):
-    assert client.get("/livez", headers={"X-Request-ID": given}).headers["x-request-id"] == given
+def test_a_safe_request_id_is_taken_over(shared_client, given):
+    assert shared_client.get("/livez", headers={"X-Request-ID": given}).headers["x-request-id"] == given
 
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a,b", "ü".encode(), '"', "<script>"])
-def test_any_other_request_id_is_replaced(client, given):
+def test_any_other_request_id_is_replaced(shared_client, given):
     first, second = (
-        client.get("/livez", headers={"X-Request-ID": given}).headers["x-request-id"] for _ in range(2)
+        shared_client.get("/livez", headers={"X-Request-ID": given}).headers["x-request-id"] for _ in range(2)
     )
     assert re.fullmatch("[0-9a-f]{32}", first)
     assert first != second
 
 
-def test_the_openapi_document_describes_bodies_answers_and_problems(client):
-    document = client.get("/openapi.json").json()
-    assert client.get("/openapi.json").json() == document
+def test_the_openapi_document_describes_bodies_answers_and_problems(shared_client):
+    document = shared_client.get("/openapi.json").json()
+    assert shared_client.get("/openapi.json").json() == document
     schemas = document["components"]["schemas"]
     operation = document["paths"]["/recommend"]["post"]
     body = operation["requestBody"]["content"]["application/json"]["schema"]

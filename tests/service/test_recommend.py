@@ -38,8 +38,8 @@ def specification(artifact: Path) -> Any:
 
 
 @pytest.mark.parametrize("history", [[3], [0, 1, 2], [2, 1, 0], [4, 4, 4, 9], [1, 2, 3, 4, 5, 6, 7]])
-def test_answers_exactly_as_the_specification(client, specification, history):
-    answer = recommend(client, history=[f"i{index}" for index in history], k=6)
+def test_answers_exactly_as_the_specification(shared_client, specification, history):
+    answer = recommend(shared_client, history=[f"i{index}" for index in history], k=6)
     best = specification(history[-5:], 6, history)
     assert ids(answer) == [f"i{index}" for index in best.ids]
     assert [item["score"] for item in answer["items"]] == best.scores.tolist()
@@ -49,8 +49,8 @@ def test_answers_exactly_as_the_specification(client, specification, history):
     }  # fmt: skip
 
 
-def test_shape_of_the_answer(client):
-    response = client.post("/recommend", json={"history": ["i1", "nope", "i2"], "k": 2})
+def test_shape_of_the_answer(shared_client):
+    response = shared_client.post("/recommend", json={"history": ["i1", "nope", "i2"], "k": 2})
     answer = response.json()
     assert list(answer) == [
         "request_id", "items", "strategy", "exhausted", "degraded", "model", "history"
@@ -68,49 +68,49 @@ def test_shape_of_the_answer(client):
     ("include", "fields"),
     [([], set()), (["scores"], {"score"}), (["metadata"], {"metadata"})],
 )
-def test_include_chooses_the_fields(client, include, fields):
-    item = recommend(client, history=["i1"], k=1, include=include)["items"][0]
+def test_include_chooses_the_fields(shared_client, include, fields):
+    item = recommend(shared_client, history=["i1"], k=1, include=include)["items"][0]
     assert set(item) == {"item_id", "rank"} | fields
 
 
-def test_a_missing_metadata_value_is_null(client):
-    items = recommend(client, history=["i1"], k=12)["items"]
+def test_a_missing_metadata_value_is_null(shared_client):
+    items = recommend(shared_client, history=["i1"], k=12)["items"]
     assert {item["item_id"]: item["metadata"]["price"] for item in items}["i0"] is None
 
 
-def test_seen_items_are_left_out_unless_asked_for(client):
+def test_seen_items_are_left_out_unless_asked_for(shared_client):
     history = ["i0", "i1", "i2"]
-    assert set(ids(recommend(client, history=history, k=12))) == set(ALL_ITEMS) - set(history)
-    assert set(ids(recommend(client, history=history, k=12, exclude_seen=False))) == set(ALL_ITEMS)
+    assert set(ids(recommend(shared_client, history=history, k=12))) == set(ALL_ITEMS) - set(history)
+    assert set(ids(recommend(shared_client, history=history, k=12, exclude_seen=False))) == set(ALL_ITEMS)
 
 
-def test_seen_items_before_the_window_are_left_out_too(client):
+def test_seen_items_before_the_window_are_left_out_too(shared_client):
     history = ALL_ITEMS[:9]  # the window is 5
-    answer = recommend(client, history=history, k=12)
+    answer = recommend(shared_client, history=history, k=12)
     assert set(ids(answer)) == {"i9", "i10", "i11"}
     assert answer["exhausted"] is True
 
 
-def test_excluded_items_are_left_out(client):
-    answer = recommend(client, history=["i0"], exclude=["i3", "i4", "never heard of"], k=12)
+def test_excluded_items_are_left_out(shared_client):
+    answer = recommend(shared_client, history=["i0"], exclude=["i3", "i4", "never heard of"], k=12)
     assert set(ids(answer)) == set(ALL_ITEMS) - {"i0", "i3", "i4"}
 
 
 @pytest.mark.parametrize("history", [["i0"], []])
-def test_everything_excluded_gives_an_empty_exhausted_answer(client, history):
-    answer = recommend(client, history=history, exclude=ALL_ITEMS)
+def test_everything_excluded_gives_an_empty_exhausted_answer(shared_client, history):
+    answer = recommend(shared_client, history=history, exclude=ALL_ITEMS)
     assert (answer["items"], answer["exhausted"]) == ([], True)
 
 
 @pytest.mark.parametrize("history", [["i0"], []])
-def test_k_beyond_the_catalogue_gives_all_of_it(client, history):
-    answer = recommend(client, history=history, k=1000, exclude_seen=False)
+def test_k_beyond_the_catalogue_gives_all_of_it(shared_client, history):
+    answer = recommend(shared_client, history=history, k=1000, exclude_seen=False)
     assert (len(answer["items"]), answer["exhausted"]) == (12, True)
 
 
 @pytest.mark.parametrize("history", [[], ["nope"], ["nope", "nor this", "nope"]])
-def test_nothing_known_gives_popular_items(client, history):
-    answer = recommend(client, history=history, k=3)
+def test_nothing_known_gives_popular_items(shared_client, history):
+    answer = recommend(shared_client, history=history, k=3)
     assert answer["strategy"] == "popular"
     assert [(item["item_id"], item["score"]) for item in answer["items"]] == [
         ("i5", 11), ("i10", 10), ("i3", 9)
@@ -121,56 +121,56 @@ def test_nothing_known_gives_popular_items(client, history):
     }  # fmt: skip
 
 
-def test_popular_items_respect_exclude(client):
-    assert ids(recommend(client, history=[], k=2, exclude=["i5", "i3"])) == ["i10", "i8"]
+def test_popular_items_respect_exclude(shared_client):
+    assert ids(recommend(shared_client, history=[], k=2, exclude=["i5", "i3"])) == ["i10", "i8"]
 
 
-def test_nothing_known_and_no_fallback_is_not_found(client):
-    response = client.post("/recommend", json={"history": ["nope"], "fallback": "none"})
+def test_nothing_known_and_no_fallback_is_not_found(shared_client):
+    response = shared_client.post("/recommend", json={"history": ["nope"], "fallback": "none"})
     assert response.status_code == 404
     assert response.json()["type"] == "urn:recjpq:problem:no-history"
 
 
-def test_ten_thousand_entries_are_accepted(client):
+def test_ten_thousand_entries_are_accepted(shared_client):
     history = ["i1", "i2"] * 5000
-    answer = recommend(client, history=history, k=12)
+    answer = recommend(shared_client, history=history, k=12)
     assert (answer["history"]["received"], answer["history"]["used"]) == (10_000, 5)
     assert set(ids(answer)) == set(ALL_ITEMS) - {"i1", "i2"}
     timed = [{"item_id": item, "timestamp": "2026-11-20T10:00:00.000Z"} for item in history]
-    assert ids(recommend(client, history=timed, k=12)) == ids(answer)
+    assert ids(recommend(shared_client, history=timed, k=12)) == ids(answer)
 
 
-def test_entries_are_ordered_by_time_if_all_have_one(client):
+def test_entries_are_ordered_by_time_if_all_have_one(shared_client):
     def at(item: str, second: int) -> dict[str, str]:
         return {"item_id": item, "timestamp": f"2026-11-20T10:00:{second:02}Z"}
 
-    in_order = recommend(client, history=["i1", "i2", "i3"], k=12)["items"]
-    assert recommend(client, history=[at("i3", 9), at("i1", 1), at("i2", 5)], k=12)["items"] == in_order
-    # Equal times keep the given order.
-    assert recommend(client, history=[at("i3", 9), at("i1", 5), at("i2", 5)], k=12)["items"] == in_order
-    # One without a time: the given order counts.
-    mixed = recommend(client, history=[at("i3", 9), "i1", at("i2", 5)], k=12)["items"]
-    assert mixed == recommend(client, history=["i3", "i1", "i2"], k=12)["items"] != in_order
+    def answer(*history: Any) -> Any:
+        return recommend(shared_client, history=list(history), k=12)["items"]
+
+    in_order = answer("i1", "i2", "i3")
+    assert answer(at("i3", 9), at("i1", 1), at("i2", 5)) == in_order
+    assert answer(at("i3", 9), at("i1", 5), at("i2", 5)) == in_order  # equal times: as given
+    assert answer(at("i3", 9), "i1", at("i2", 5)) == answer("i3", "i1", "i2") != in_order  # one has none
 
 
-def test_offsets_of_timestamps_count(client):
+def test_offsets_of_timestamps_count(shared_client):
     early = {"item_id": "i1", "timestamp": "2026-11-20T12:00:00+05:00"}
     late = {"item_id": "i2", "timestamp": "2026-11-20T08:00:00Z"}
-    expected = recommend(client, history=["i1", "i2"], k=12)["items"]
-    assert recommend(client, history=[late, early], k=12)["items"] == expected
+    expected = recommend(shared_client, history=["i1", "i2"], k=12)["items"]
+    assert recommend(shared_client, history=[late, early], k=12)["items"] == expected
 
 
-def test_stored_history_comes_before_the_requests(client):
-    client.post("/users/u1/events", json={"events": [{"item_id": "i1"}, {"item_id": "i2"}]})
-    stored = recommend(client, user_id="u1", k=12)
-    assert stored["items"] == recommend(client, history=["i1", "i2"], k=12)["items"]
+def test_stored_history_comes_before_the_requests(shared_client):
+    shared_client.post("/users/u1/events", json={"events": [{"item_id": "i1"}, {"item_id": "i2"}]})
+    stored = recommend(shared_client, user_id="u1", k=12)
+    assert stored["items"] == recommend(shared_client, history=["i1", "i2"], k=12)["items"]
     assert stored["history"]["source"] == "store"
-    both = recommend(client, user_id="u1", history=["i3"], k=12)
-    assert both["items"] == recommend(client, history=["i1", "i2", "i3"], k=12)["items"]
+    both = recommend(shared_client, user_id="u1", history=["i3"], k=12)
+    assert both["items"] == recommend(shared_client, history=["i1", "i2", "i3"], k=12)["items"]
     assert (both["history"]["source"], both["history"]["received"]) == ("both", 3)
-    assert recommend(client, user_id="u1", k=12)["items"] == stored["items"]  # nothing was added
+    assert recommend(shared_client, user_id="u1", k=12)["items"] == stored["items"]  # nothing was added
 
 
-def test_a_user_never_seen_gets_popular_items(client):
-    answer = recommend(client, user_id="nobody")
+def test_a_user_never_seen_gets_popular_items(shared_client):
+    answer = recommend(shared_client, user_id="nobody")
     assert (answer["strategy"], answer["history"]["source"]) == ("popular", "store")
