@@ -30,7 +30,8 @@ class Codes:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Map the stage's output; raises StageError when `codes` has not made it."""
-        return cls(np.load(path / CODES, mmap_mode="r"), read_json(path / SUMMARY, "codes"))
+        summary = read_json(path / SUMMARY, "codes")
+        return cls(np.load(path / CODES, mmap_mode="r"), summary)
 
     @property
     def fingerprint(self) -> str:
