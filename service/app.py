@@ -44,19 +44,24 @@ def create_app(settings: Settings, *, load_model: LoadModel = load_model) -> Fas
     add_recommend(app, serving)
     add_events(app, serving)
     add_operations(app, serving)
-    routes = frozenset(
-        (method, route.path_format)
-        for route in app.routes
-        if isinstance(route, APIRoute)
-        for method in route.methods or ()
-    )
-    metrics.declare_routes(sorted(routes))
+    routes = _statuses_by_route(app)
+    metrics.declare_routes(routes)
     metrics.declare_rejections(kind.reason for kind in PROBLEMS.values())
     _handle_errors(app, serving)
-    app.add_middleware(RequestMiddleware, serving=serving, routes=routes)
+    app.add_middleware(RequestMiddleware, serving=serving, routes=frozenset(routes))
     app.add_middleware(StartupErrorMiddleware)
     complete(app)
     return app
+
+
+def _statuses_by_route(app: FastAPI) -> dict[tuple[str, str], list[int]]:
+    """Return what each (method, route template) says of itself that it can answer."""
+    return {
+        (method, route.path_format): [route.status_code or 200, *map(int, route.responses)]
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in sorted(route.methods or ())
+    }
 
 
 def _handle_errors(app: FastAPI, serving: Serving) -> None:

@@ -4,7 +4,7 @@ Base units, labels from closed sets, every series present from the start: a rate
 appears with its first increment misses that increment.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import get_args
 
@@ -18,7 +18,6 @@ from service.timings import STAGES, Timings
 OTHER = "other"
 """Label of a route or method that the service does not have."""
 
-STATUSES = (200, 204, 400, 404, 405, 413, 422, 500, 503)
 EVENT_RESULTS = ("stored", "duplicate", "stale")
 
 # From half a millisecond and from 50 microseconds: an answer takes about a millisecond, and the common
@@ -89,11 +88,12 @@ class Metrics:
         self._model_loaded = gauge("recjpq_model_loaded_timestamp_seconds", "When the model became ready.")
         self._declare_labels()
 
-    def declare_routes(self, routes: Iterable[tuple[str, str]]) -> None:
-        """Make the series of each (method, route template) present, and those of unknown ones."""
-        for method, route in (*routes, (OTHER, OTHER)):
+    def declare_routes(self, routes: Mapping[tuple[str, str], Iterable[int]]) -> None:
+        """Make the series of each (method, route template) present, with the statuses that it can have."""
+        unknown = {(OTHER, OTHER): (404, 405)}
+        for (method, route), statuses in {**routes, **unknown}.items():
             self._request_seconds.labels(method, route)
-            for status in STATUSES:
+            for status in (*statuses, 500):
                 self._requests.labels(method, route, status)
 
     def declare_rejections(self, reasons: Iterable[str]) -> None:

@@ -21,6 +21,12 @@ PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Settings(BaseSettings):
     """What can be set; each field is the environment variable of its upper-case name, prefixed."""
 
@@ -45,7 +51,7 @@ class Settings(BaseSettings):
     """Scoring back-end; `auto` is the fastest on this machine."""
     encoder_threads: PositiveInt = 1
     """Threads inside one encoder call; more than 1 helps only where cores are idle."""
-    inference_workers: PositiveInt = Field(default_factory=lambda: _usable_cores())
+    inference_workers: PositiveInt = Field(default_factory=_usable_cores)
     """Requests that are encoded and scored at the same time; by default one for each usable core."""
     queue_limit: Annotated[int, Field(ge=0)] = 128
     """Requests that may wait for a worker; the next is refused with 503 at once."""
@@ -131,12 +137,6 @@ def describe_settings() -> str:
         meaning = " ".join((field.description or "").split())
         lines.append(f"  {PREFIX}{name.upper()} (default: {default})\n      {meaning}")
     return "\n".join(lines)
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _without_secret(value: str) -> str:

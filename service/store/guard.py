@@ -1,6 +1,7 @@
 """A deadline, a circuit breaker and measurement around any store."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic, perf_counter
 from typing import Literal, TypeVar
@@ -13,6 +14,8 @@ T = TypeVar("T")
 Operation = Literal["append", "read", "delete", "ping"]
 Observe = Callable[[Operation, float, bool], None]
 """``observe(operation, seconds, succeeded)``, called once for each call that reached the store."""
+
+_log = logging.getLogger(__name__)
 
 
 class Breaker:
@@ -57,6 +60,7 @@ class GuardedStore:
         self._observe = observe
         self._read_timeout_s = read_timeout_s
         self._write_timeout_s = write_timeout_s
+        self._up = True
 
     async def append(self, user_id: str, events: Sequence[Event]) -> AppendResult:
         """See `SequenceStore.append`."""
@@ -81,14 +85,25 @@ class GuardedStore:
     async def _call(self, operation: Operation, timeout_s: float, call: Callable[[], Awaitable[T]]) -> T:
         if not self._breaker.allows():
             raise StoreUnavailableError(f"{operation}: not tried, the last calls failed")
-        started, succeeded = perf_counter(), False
+        started = perf_counter()
         try:
             async with asyncio.timeout(timeout_s):
                 result = await call()
-            succeeded = True
         except TimeoutError as error:
+            self._ended(operation, started, f"no answer in {timeout_s} s")
             raise StoreUnavailableError(f"{operation}: no answer in {timeout_s} s") from error
-        finally:
-            self._breaker.record(succeeded=succeeded)
-            self._observe(operation, perf_counter() - started, succeeded)
+        except StoreUnavailableError as error:
+            self._ended(operation, started, str(error))
+            raise
+        self._ended(operation, started, None)
         return result
+
+    def _ended(self, operation: Operation, started: float, failure: str | None) -> None:
+        """Tell the breaker and the observer, and the log when the store goes or comes back."""
+        if failure is not None and self._up:
+            _log.warning("the sequence store is unavailable: %s: %s", operation, failure)
+        elif failure is None and not self._up:
+            _log.info("the sequence store is back")
+        self._up = failure is None
+        self._breaker.record(succeeded=self._up)
+        self._observe(operation, perf_counter() - started, self._up)

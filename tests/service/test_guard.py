@@ -133,3 +133,16 @@ def test_a_success_between_failures_starts_the_count_anew(runner, guarded, scrip
     fail(runner, guarded)
     runner.run(guarded.ping())
     assert scripted.calls == 4
+
+
+def test_the_log_says_when_the_store_goes_and_when_it_is_back(runner, guarded, scripted, now, caplog):
+    caplog.set_level("INFO", logger="service.store")
+    scripted.ends = ["well", StoreUnavailableError("cable cut"), StoreUnavailableError("cable cut")]
+    runner.run(guarded.ping())
+    fail(runner, guarded), fail(runner, guarded)
+    now[0] = 1.0
+    runner.run(guarded.ping())
+    assert caplog.messages == [
+        "the sequence store is unavailable: read: cable cut",
+        "the sequence store is back",
+    ]

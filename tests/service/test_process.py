@@ -127,23 +127,41 @@ def test_without_redis_reads_degrade_writes_are_refused_and_it_recovers(start_se
         assert (answer["strategy"], answer["degraded"]) == ("model", [])
 
 
-def test_a_redis_that_hangs_holds_nobody_up(start_service, own_redis):
+def test_a_redis_that_hangs_holds_nobody_up_and_answers_are_not_mixed_up(
+    start_service, own_redis, eventually
+):
     service = start_service(
-        store_url=own_redis.url, store_read_timeout_s=0.05, store_write_timeout_s=0.2, ready_needs_store=True
-    )
+        store_url=own_redis.url, store_read_timeout_s=0.1, store_write_timeout_s=0.2, ready_needs_store=True,
+        store_breaker_reset_s=0.1,
+    )  # fmt: skip
     with httpx.Client(base_url=service.url, timeout=20) as client:
-        assert client.get("/readyz").status_code == 200
+
+        def append(user):
+            return client.post(f"/users/{user}/events", json={"events": [{"item_id": user}]})
+
+        def stored(user):
+            response = client.get(f"/users/{user}/events")
+            return response.status_code == 200 and [e["item_id"] for e in response.json()["events"]]
+
+        eventually(lambda: append("i1").status_code == 200)
+        eventually(lambda: client.get("/readyz").status_code == 200)
         own_redis.process.send_signal(signal.SIGSTOP)
         try:
             started = time.monotonic()
             for _ in range(20):
-                answer = client.post("/recommend", json={"user_id": "u", "history": ["i1"]}).json()
+                answer = client.post("/recommend", json={"user_id": "i1", "history": ["i2"]}).json()
                 assert answer["degraded"] == ["store_unavailable"]
-            assert client.post("/users/u/events", json={"events": [{"item_id": "i1"}]}).status_code == 503
+            assert append("i2").status_code == 503
             assert client.get("/readyz").status_code == 503
-            assert time.monotonic() - started < 5  # 22 waits of 5 s without the deadlines
+            assert time.monotonic() - started < 10  # 22 waits of 5 s without the deadlines
         finally:
             own_redis.process.send_signal(signal.SIGCONT)
+        # The answers to what was given up must not become the answers to other questions.
+        eventually(lambda: append("i3").status_code == 200)
+        for _ in range(10):
+            eventually(lambda: stored("i3") == ["i3"])
+            assert stored("i1") in (["i1"], False)
+            assert stored("nobody") in ([], False)
 
 
 def test_it_starts_without_its_redis(start_service, own_redis):
