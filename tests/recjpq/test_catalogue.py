@@ -122,8 +122,10 @@ def test_chunked_columns() -> None:
     assert catalogue.metadata_of(np.array([3], dtype=np.int32)) == [{"title": "D"}]
 
 
-def test_sliced_columns() -> None:
-    items = pa.table({"item_id": list("abcde"), "count": [1, 2, 3, 4, 5], "title": list("ABCDE")}).slice(1, 3)
+@pytest.mark.parametrize("dtype", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+def test_sliced_columns(dtype: pa.DataType) -> None:
+    ids = pa.array(list("abcde"), dtype)
+    items = pa.table({"item_id": ids, "count": [1, 2, 3, 4, 5], "title": list("ABCDE")}).slice(1, 3)
     catalogue = Catalogue(items, codes_for(3))
     assert catalogue.indices_of(list("abcde")).tolist() == [-1, 0, 1, 2, -1]
     assert catalogue.ids_of(np.array([2, 0], dtype=np.int32)) == ["d", "b"]
@@ -166,10 +168,11 @@ def test_a_parquet_file_round_trips(tmp_path: Path) -> None:
 
 
 def test_popularity_order_has_ties_to_the_lower_index() -> None:
-    catalogue = catalogue_of(list("abcdef"), count=[2, 9, 0, 9, 2, 5])
-    assert catalogue.by_popularity.dtype == np.int32
-    assert catalogue.by_popularity.tolist() == [1, 3, 5, 0, 4, 2]
+    catalogue = catalogue_of([str(item) for item in range(300)], count=[2, 0, 9] * 100)
     assert catalogue.counts.dtype == np.int64
+    assert catalogue.by_popularity.dtype == np.int32
+    expected = [*range(2, 300, 3), *range(0, 300, 3), *range(1, 300, 3)]
+    assert catalogue.by_popularity.tolist() == expected
 
 
 def test_metadata_keeps_its_types() -> None:
