@@ -216,10 +216,13 @@ def test_a_deleted_user_is_not_brought_back_by_replays(store, clock, user, known
 
 def test_after_a_day_a_deletion_is_forgotten(store, clock, user):
     store.delete(user)
+    assert store.append(user, Event("new", NOW + 1)) == (1, 0, 0)  # outlives the tombstone
+    clock.now_ms = NOW + TOMBSTONE_MS - 1
+    assert store.append(user, at(1, "old")) == (0, 0, 1)
     clock.now_ms = NOW + TOMBSTONE_MS
-    assert store.append(user, at(1, "a")) == (1, 0, 0)
+    assert store.append(user, at(1, "old")) == (1, 0, 0)
     clock.now_ms = NOW + 1  # even by a clock that goes back
-    assert store.append(user, at(2, "b")) == (1, 0, 0)
+    assert store.append(user, at(2, "old")) == (1, 0, 0)
 
 
 def test_a_user_expires(stores, user, eventually):
