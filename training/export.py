@@ -15,7 +15,7 @@ import onnxruntime
 import pyarrow.parquet as pq
 import torch
 
-from recjpq.artifact import Golden, ModelDescription, load_artifact, replay, write_artifact
+from recjpq.artifact import Golden, ModelDescription, replay, write_artifact
 from recjpq.scoring import load_scorer
 from training.config import Config
 from training.dataset import ITEM_TABLE, Dataset
@@ -66,7 +66,8 @@ def export(
         | {n: importlib.metadata.version(n) for n in LIBRARIES},
         git_revision=_git_revision(),
     )
-    path = write_artifact(
+    replay(golden, item_codes, onnx_encoder(encoder.SerializeToString()), load_scorer(item_codes))
+    return write_artifact(
         artifacts,
         description,
         encoder=encoder.SerializeToString(),
@@ -75,11 +76,6 @@ def export(
         items=pq.read_table(dataset.path / ITEM_TABLE),
         golden=golden,
     )
-    written = load_artifact(path)
-    replay(
-        golden, written.catalogue.item_codes, onnx_encoder(str(written.encoder_path)), load_scorer(item_codes)
-    )
-    return path
 
 
 def check_recommender(recommender: onnx.ModelProto, golden: Golden) -> None:

@@ -1,5 +1,6 @@
 """Loading an artifact: everything is checked before anything is used."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,6 @@ import numpy.typing as npt
 from recjpq.artifact import manifest as names
 from recjpq.artifact.golden import Golden
 from recjpq.artifact.manifest import FileEntry, Manifest, ModelDescription
-from recjpq.artifact.write import sha256_of
 from recjpq.catalogue import Catalogue
 from recjpq.errors import (
     ArtifactChecksumError,
@@ -87,6 +87,12 @@ def load_artifact(path: Path) -> Artifact:
     golden = Golden.load(path / names.GOLDEN)
     _check_golden(path / names.GOLDEN, golden, manifest.model)
     return Artifact(path, manifest, Catalogue.load(path / names.ITEMS, item_codes), golden)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_file(path: Path, entry: FileEntry) -> None:

@@ -72,12 +72,13 @@ class Manifest:
     files: Mapping[str, FileEntry]
 
     def to_json(self) -> str:
-        """Return the manifest as it is written."""
+        """Return the manifest as it is written; raises ArtifactManifestError for NaN and the like."""
         files = {name: asdict(entry) for name, entry in sorted(self.files.items())}
-        return (
-            json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self.model), "files": files}, indent=2)
-            + "\n"
-        )
+        content = {"schema_version": SCHEMA_VERSION, **asdict(self.model), "files": files}
+        try:
+            return json.dumps(content, indent=2, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as error:
+            raise ArtifactManifestError(f"the model's description cannot be written: {error}") from error
 
     @classmethod
     def read(cls, directory: Path) -> Self:

@@ -1,6 +1,6 @@
 """Writing an artifact so that a half-written one can never be loaded."""
 
-import hashlib
+import fcntl
 import os
 import re
 import shutil
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from recjpq.artifact import manifest as names
 from recjpq.artifact.golden import Golden
+from recjpq.artifact.load import load_artifact, sha256_of
 from recjpq.artifact.manifest import FileEntry, Manifest, ModelDescription
 from recjpq.errors import ArtifactError, ArtifactExistsError
 
@@ -38,8 +39,9 @@ def write_artifact(
     loads and the next write of this version removes.
 
     Raises:
-        ArtifactExistsError: the version is there already.
-        ArtifactError: the version's name is not a safe directory name.
+        ArtifactExistsError: the version is there already, or another process is writing it.
+        ArtifactError: the version's name is not a safe directory name, or loading what was written is
+            refused, with the error of `load_artifact`; nothing is published.
     """
     if not _VERSION.fullmatch(model.version):
         raise ArtifactError(
@@ -63,34 +65,45 @@ def write_artifact(
     return parent / model.version
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextmanager
 def _publish(path: Path) -> Iterator[Path]:
-    """Yield a hidden sibling of `path` to fill, and rename it to `path` if the block ends well."""
+    """Yield a hidden sibling of `path` to fill; check it and rename it to `path` if the block ends well."""
     if path.exists():
         raise ArtifactExistsError(f"{path} exists and versions are immutable; choose another version")
     partial = path.with_name(f".{path.name}.partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        _sync(partial / names.MANIFEST)
-        _sync(partial)
+    with _only_writer(partial):
+        for leftover in partial.iterdir():  # of a writer that was killed
+            leftover.unlink()
         try:
-            partial.rename(path)
-        except OSError as error:
-            raise ArtifactExistsError(
-                f"{path}: cannot be published ({error}); choose another version"
-            ) from error
-        _sync(path.parent)
+            yield partial
+            _sync(partial / names.MANIFEST)
+            _sync(partial)
+            load_artifact(partial)  # what would be refused later is not published
+            _rename(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _only_writer(directory: Path) -> Iterator[None]:
+    """Make a directory and lock it; the lock goes with the process, however that ends."""
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise ArtifactExistsError(f"{directory}: another process is writing this version") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _rename(partial: Path, path: Path) -> None:
+    try:
+        partial.rename(path)
+    except OSError as error:
+        raise ArtifactExistsError(f"{path}: cannot be published ({error}); choose another version") from error
+    _sync(path.parent)
 
 
 def _entry(path: Path) -> FileEntry:

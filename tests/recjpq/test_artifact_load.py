@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +293,9 @@ def test_items_of_another_number(tiny: Any, path: Path, replace_file: ReplaceFil
     assert refusal(path, CatalogueError) == "items: found 1 rows, expected N=6"
 
 
-def test_a_model_that_misstates_its_sizes(tiny: Any, tmp_path: Path) -> None:
-    path = tiny.with_(model=replace(tiny.model, num_items=7)).write(tmp_path)
+def test_a_model_that_misstates_its_sizes(
+    tiny: Any, tmp_path: Path, edit_manifest: Callable[..., None]
+) -> None:
+    path = tiny.write(tmp_path)
+    edit_manifest(path, num_items=7)
     assert "found shape (6, 2), the manifest says (7, 2)" in refusal(path, ArtifactShapeError)

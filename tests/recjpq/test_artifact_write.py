@@ -1,7 +1,9 @@
 """Writing an artifact: what is written loads, and a version never changes."""
 
+import fcntl
 import json
-from dataclasses import fields
+import os
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from recjpq.artifact import Manifest, load_artifact, sha256_of
-from recjpq.errors import ArtifactError, ArtifactExistsError
+from recjpq.errors import ArtifactError, ArtifactExistsError, ArtifactManifestError, ArtifactShapeError
 
 FILES = ["encoder.onnx", "golden.npz", "item_codes.npy", "items.parquet", "manifest.json", "recommender.onnx"]
 
@@ -154,4 +156,29 @@ def test_a_failed_write_leaves_nothing(tiny: Any, tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         tiny.with_(encoder="not bytes").write(tmp_path)
     assert names_in(tmp_path) == []
+    assert load_artifact(tiny.write(tmp_path)).path == tmp_path / "v1"
+
+
+def test_what_loading_would_refuse_is_not_published(tiny: Any, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactShapeError, match=r"found shape \(6, 2\), the manifest says \(7, 2\)"):
+        tiny.with_(model=replace(tiny.model, num_items=7)).write(tmp_path)
+    assert names_in(tmp_path) == []
+
+
+def test_metrics_that_are_not_json_are_not_published(tiny: Any, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactManifestError, match="not JSON compliant"):
+        tiny.with_(model=replace(tiny.model, metrics={"ndcg@10": float("nan")})).write(tmp_path)
+    assert names_in(tmp_path) == []
+
+
+def test_a_version_has_one_writer_at_a_time(tiny: Any, tmp_path: Path) -> None:
+    partial = tmp_path / ".v1.partial"
+    partial.mkdir()
+    descriptor = os.open(partial, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(ArtifactExistsError, match="another process is writing this version"):
+            tiny.write(tmp_path)
+    finally:
+        os.close(descriptor)
     assert load_artifact(tiny.write(tmp_path)).path == tmp_path / "v1"
