@@ -14,6 +14,8 @@ help: ## list the targets
 demo: .venv/.installed-training ## train on MovieLens-100K, then serve at http://127.0.0.1:8000
 	.venv/bin/recjpq-train download runs/demo/data
 	.venv/bin/recjpq-train all --config training/configs/demo.toml $(DEMO_TRAIN)
+	@echo 'serving at http://127.0.0.1:8000 (Ctrl-C ends it); try:'
+	@echo "  curl -s localhost:8000/recommend -d '{\"history\": [\"50\", \"172\", \"174\"], \"k\": 10}'"
 	RECJPQ_MODEL_PATH=runs/demo/artifacts .venv/bin/recjpq-serve
 
 serve: .venv/.installed-serving ## serve the newest artifact of RECJPQ_MODEL_PATH
