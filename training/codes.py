@@ -1,6 +1,5 @@
 """The stage `codes`: every item split into M one-byte codes, before any training."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +11,7 @@ from scipy.sparse.linalg import svds
 
 from training.config import CodesConfig
 from training.errors import DataError
-from training.files import fingerprint, read_json, replacing_directory
+from training.files import fingerprint, is_made_from, read_json, replacing_directory, write_json
 from training.split import Split
 
 NOISE_STD = 1e-5
@@ -49,7 +48,7 @@ def make_codes(config: CodesConfig, split: Split, seed: int, directory: Path) ->
     """
     made_from = fingerprint("codes 1", config.model_dump(mode="json"), seed, split.dataset.fingerprint,
                             len(split.validation_users))  # fmt: skip
-    if (directory / SUMMARY).exists() and read_json(directory / SUMMARY, "codes")["fingerprint"] == made_from:
+    if is_made_from(directory / SUMMARY, made_from):
         return Codes.load(directory)
     rng = np.random.default_rng([seed, 0xC0DE5])
     item_codes = _METHODS[config.method](config, split, rng)
@@ -62,7 +61,7 @@ def make_codes(config: CodesConfig, split: Split, seed: int, directory: Path) ->
     }
     with replacing_directory(directory) as partial:
         np.save(partial / CODES, item_codes)
-        (partial / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+        write_json(partial / SUMMARY, summary)
     return Codes.load(directory)
 
 

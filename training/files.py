@@ -17,6 +17,13 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def is_made_from(summary: Path, made_from: str) -> bool:
+    """Whether a stage's summary is there and carries this fingerprint of the stage's inputs."""
+    return (
+        summary.exists() and json.loads(summary.read_text(encoding="utf-8")).get("fingerprint") == made_from
+    )
+
+
 @contextmanager
 def replacing_directory(path: Path) -> Iterator[Path]:
     """Yield an empty directory that takes the place of `path` when the block ends well."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,7 +10,7 @@ from recjpq.artifact import sha256_of
 from training.config import DataConfig
 from training.dataset import DATASET, ITEM_TABLE, ITEMS, OFFSETS, TIMES, USER_TABLE, Dataset
 from training.errors import DataError
-from training.files import fingerprint, read_json, replacing_directory, write_json
+from training.files import fingerprint, is_made_from, replacing_directory, write_json
 
 RESERVED_COLUMNS = ("item_id", "count")
 
@@ -26,30 +25,25 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
         DataError: a file or column is missing, empty, holds nulls or empty ids, or a time cannot be read;
             the message names file, column and number of rows.
     """
-    made_from = _made_from(config)
-    if (directory / DATASET).exists() and read_json(directory / DATASET, "prepare")[
-        "fingerprint"
-    ] == made_from:
+    log_sha256 = _sha256(config.interactions)
+    made_from = _made_from(config, log_sha256)
+    if is_made_from(directory / DATASET, made_from):
         return Dataset.load(directory)
     log = _read_log(config)
-    item_table, metadata_warnings = _item_table(log, config)
+    item_table, warnings = _item_table(log, config)
     users = log.select("user").unique().sort("user")
     rows = _order(log, users, item_table)
-    offsets = np.concatenate([[0], np.cumsum(_counts(rows["user_index"], len(users)))]).astype(np.int64)
-    lengths = np.diff(offsets)
+    lengths = np.bincount(rows["user_index"].to_numpy(), minlength=len(users))
     single = int((lengths == 1).sum())
-    warnings = metadata_warnings + (
-        [
+    if single:
+        warnings.append(
             f"{config.interactions}: {single} of {len(users)} users have one event; "
             "they count for popularity, and are neither trained on nor evaluated"
-        ]
-        if single
-        else []
-    )
+        )
     summary = {
         "fingerprint": made_from,
         "source": config.interactions.name,
-        "source_sha256": sha256_of(config.interactions),
+        "source_sha256": log_sha256,
         "users": len(users),
         "items": len(item_table),
         "interactions": len(rows),
@@ -61,7 +55,7 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
     }
     with replacing_directory(directory) as partial:
         np.save(partial / ITEMS, rows["item_index"].to_numpy().astype(np.int32))
-        np.save(partial / OFFSETS, offsets)
+        np.save(partial / OFFSETS, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
         if config.time_column is not None:
             np.save(partial / TIMES, rows["time"].to_numpy().astype(np.int64))
         item_table.write_parquet(partial / ITEM_TABLE)
@@ -70,13 +64,16 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
     return Dataset.load(directory)
 
 
-def _made_from(config: DataConfig) -> str:
-    for path in (config.interactions, config.metadata):
-        if path is not None and not path.is_file():
-            raise DataError(f"{path}: no such file")
+def _made_from(config: DataConfig, log_sha256: str) -> str:
     columns = config.model_dump(mode="json", exclude={"interactions", "metadata"})
-    metadata_hash = sha256_of(config.metadata) if config.metadata else None
-    return fingerprint("prepare 1", columns, sha256_of(config.interactions), metadata_hash)
+    metadata_sha256 = _sha256(config.metadata) if config.metadata else None
+    return fingerprint("prepare 1", columns, log_sha256, metadata_sha256)
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    return sha256_of(path)
 
 
 def _scan(path: Path) -> pl.LazyFrame:
@@ -231,7 +228,3 @@ def _order(log: pl.DataFrame, users: pl.DataFrame, item_table: pl.DataFrame) -> 
         .select("user_index", "item_index", "time", "row")
         .sort("user_index", "time", "row")
     )
-
-
-def _counts(indices: pl.Series, size: int) -> Any:
-    return np.bincount(indices.to_numpy(), minlength=size)
