@@ -20,6 +20,11 @@ inline bool better(const Scored& a, const Scored& b) {
   return a.score > b.score || (a.score == b.score && a.item < b.item);
 }
 
+// As an object, so that heap operations inline it.
+struct Better {
+  bool operator()(const Scored& a, const Scored& b) const { return better(a, b); }
+};
+
 // No score is known that an item must reach.
 constexpr float kNoThreshold = -std::numeric_limits<float>::infinity();
 
@@ -36,11 +41,11 @@ class Best {
   void offer(Scored candidate) {
     if (!full()) {
       heap_.push_back(candidate);
-      std::push_heap(heap_.begin(), heap_.end(), better);
+      std::push_heap(heap_.begin(), heap_.end(), Better{});
     } else if (better(candidate, heap_.front())) {
-      std::pop_heap(heap_.begin(), heap_.end(), better);
+      std::pop_heap(heap_.begin(), heap_.end(), Better{});
       heap_.back() = candidate;
-      std::push_heap(heap_.begin(), heap_.end(), better);
+      std::push_heap(heap_.begin(), heap_.end(), Better{});
     }
   }
 
@@ -48,7 +53,7 @@ class Best {
   float threshold() const { return full() ? heap_.front().score : kNoThreshold; }
 
   std::vector<Scored> sorted() && {
-    std::sort_heap(heap_.begin(), heap_.end(), better);
+    std::sort_heap(heap_.begin(), heap_.end(), Better{});
     return std::move(heap_);
   }
 

@@ -42,15 +42,10 @@ void Deficits::rescale(float threshold) {
   scale_ = std::min(kLargestScale, kFullLimit / range_->reach(threshold));
   // Three roundings in float32, each up by at most 2^-24, may not lift a byte above d_j * scale_.
   const auto scale = static_cast<float>(scale_ * (1.0 - 0x1p-20));
-  const int band_width = 1 << band_shift_;
   for (int j = 0; j < table_.num_splits; ++j) {
     uint8_t* items = items_.data() + static_cast<size_t>(j) * kSubIds;
     kernels_->quantise(table_.row(j), table_.num_sub_ids, range_->largest(j), scale, items);
-    uint8_t bands[kBands];
-    for (int b = 0; b < kBands; ++b) {
-      bands[b] = *std::min_element(items + b * band_width, items + (b + 1) * band_width);
-    }
-    kernels_->subset_minima(bands, subsets_.data() + static_cast<size_t>(j) * 2 * kBandSets);
+    kernels_->band_subsets(items, band_shift_, subsets_.data() + static_cast<size_t>(j) * 2 * kBandSets);
   }
   order_splits();
 }

@@ -17,8 +17,9 @@ struct Kernels {
   // num_sub_ids to 255.
   void (*quantise)(const float* row, int num_sub_ids, float largest, float scale, uint8_t* deficits);
 
-  // least[h][s] = the least of band deficits 8h to 8h+7 that the bits of s name; 255 for none.
-  void (*subset_minima)(const uint8_t* bands, uint8_t* least);
+  // least[h][s] = the least deficit in the bands 8h to 8h+7 that the bits of s name; 255 for none.
+  // Band b: the deficits of the 2^band_shift sub-ids from b * 2^band_shift on.
+  void (*band_subsets)(const uint8_t* deficits, int band_shift, uint8_t* least);
 
   // bounds[b] = sum over splits, saturating, of the least band deficit present in child b.
   // presence: [M][2][64]; least: [M][2][256].

@@ -130,13 +130,17 @@ RECJPQ_TARGET void quantise(const float* row, int num_sub_ids, float largest, fl
   generic::quantise(row, num_sub_ids, largest, scale, deficits);
 }
 
-RECJPQ_TARGET void subset_minima(const uint8_t* bands, uint8_t* least) { generic::subset_minima(bands, least); }
+RECJPQ_TARGET void band_subsets(const uint8_t* deficits, int band_shift, uint8_t* least) {
+  uint8_t bands[kBands];
+  generic::band_minima(deficits, band_shift, bands);
+  generic::subset_minima(bands, least);
+}
 
 RECJPQ_TARGET uint64_t values_at_most(const uint8_t* values, uint8_t limit) { return at_most(load(values), limit); }
 
 }  // namespace
 
-const Kernels kAvx2Kernels = {"avx2", largest, quantise, subset_minima, bound, values_at_most, scan};
+const Kernels kAvx2Kernels = {"avx2", largest, quantise, band_subsets, bound, values_at_most, scan};
 
 }  // namespace recjpq
 

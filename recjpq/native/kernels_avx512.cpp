@@ -71,7 +71,11 @@ RECJPQ_TARGET void quantise(const float* row, int num_sub_ids, float largest, fl
   generic::quantise(row, num_sub_ids, largest, scale, deficits);
 }
 
-RECJPQ_TARGET void subset_minima(const uint8_t* bands, uint8_t* least) { generic::subset_minima(bands, least); }
+RECJPQ_TARGET void band_subsets(const uint8_t* deficits, int band_shift, uint8_t* least) {
+  uint8_t bands[kBands];
+  generic::band_minima(deficits, band_shift, bands);
+  generic::subset_minima(bands, least);
+}
 
 RECJPQ_TARGET uint64_t at_most(const uint8_t* values, uint8_t limit) {
   return _mm512_cmple_epu8_mask(load(values), _mm512_set1_epi8(static_cast<char>(limit)));
@@ -79,7 +83,7 @@ RECJPQ_TARGET uint64_t at_most(const uint8_t* values, uint8_t limit) {
 
 }  // namespace
 
-const Kernels kAvx512Kernels = {"avx512", largest, quantise, subset_minima, bound, at_most, scan};
+const Kernels kAvx512Kernels = {"avx512", largest, quantise, band_subsets, bound, at_most, scan};
 
 }  // namespace recjpq
 

@@ -80,11 +80,15 @@ void quantise(const float* row, int num_sub_ids, float largest, float scale, uin
   generic::quantise(row, num_sub_ids, largest, scale, deficits);
 }
 
-void subset_minima(const uint8_t* bands, uint8_t* least) { generic::subset_minima(bands, least); }
+void band_subsets(const uint8_t* deficits, int band_shift, uint8_t* least) {
+  uint8_t bands[kBands];
+  generic::band_minima(deficits, band_shift, bands);
+  generic::subset_minima(bands, least);
+}
 
 }  // namespace
 
-const Kernels kNeonKernels = {"neon", largest, quantise, subset_minima, bound, at_most, scan};
+const Kernels kNeonKernels = {"neon", largest, quantise, band_subsets, bound, at_most, scan};
 
 }  // namespace recjpq
 

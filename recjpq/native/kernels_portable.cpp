@@ -35,12 +35,16 @@ void quantise(const float* row, int num_sub_ids, float largest, float scale, uin
   generic::quantise(row, num_sub_ids, largest, scale, deficits);
 }
 
-void subset_minima(const uint8_t* bands, uint8_t* least) { generic::subset_minima(bands, least); }
+void band_subsets(const uint8_t* deficits, int band_shift, uint8_t* least) {
+  uint8_t bands[kBands];
+  generic::band_minima(deficits, band_shift, bands);
+  generic::subset_minima(bands, least);
+}
 
 uint64_t at_most(const uint8_t* values, uint8_t limit) { return generic::at_most(values, limit); }
 
 }  // namespace
 
-const Kernels kPortableKernels = {"portable", largest, quantise, subset_minima, bound, at_most, scan};
+const Kernels kPortableKernels = {"portable", largest, quantise, band_subsets, bound, at_most, scan};
 
 }  // namespace recjpq

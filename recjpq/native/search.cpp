@@ -42,7 +42,7 @@ void search_pages(const Segment& segment, const Request& request, Threshold& thr
   std::atomic<size_t> next{0};
   std::vector<Best> found(helpers, Best(request.k));
   const auto work = [&](size_t helper) {
-    PageSearch search(segment, request, threshold, found[helper]);
+    PageSearch search(segment, request, deficits, threshold, found[helper]);
     for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < pages.size();) search.open(pages[i]);
   };
   pool.run(helpers, work);

@@ -33,9 +33,16 @@ std::vector<Bounded> bound_pages(const Segment& segment, const Deficits& deficit
   return pages;
 }
 
-bool lower_bound_first(const Bounded& a, const Bounded& b) { return a.bound < b.bound; }
+struct LowerFirst {
+  bool operator()(const Bounded& a, const Bounded& b) const { return a.bound < b.bound; }
+};
 
-// The blocks of some pages, most promising first.
+// The standard heaps keep the greatest in front.
+struct LowestInFront {
+  bool operator()(const Bounded& a, const Bounded& b) const { return a.bound > b.bound; }
+};
+
+// The blocks of some pages.
 std::vector<Bounded> bound_blocks(const Segment& segment, const Deficits& deficits, std::span<const Bounded> pages) {
   std::vector<Bounded> blocks;
   for (const Bounded& page : pages) {
@@ -45,7 +52,6 @@ std::vector<Bounded> bound_blocks(const Segment& segment, const Deficits& defici
     const size_t count = std::min<size_t>(kLanes, segment.num_blocks() - first);
     for (size_t b = 0; b < count; ++b) blocks.push_back({bounds[b], static_cast<uint32_t>(first + b)});
   }
-  std::sort(blocks.begin(), blocks.end(), lower_bound_first);
   return blocks;
 }
 
@@ -88,26 +94,29 @@ void seed_threshold(const Segment& segment, const Request& request, Threshold& t
   for (size_t seen = 0, end = kSeedPages; seen < pages.size() && !best.full(); seen = end, end *= 4) {
     end = std::min(end, pages.size());
     std::partial_sort(pages.begin() + static_cast<ptrdiff_t>(seen), pages.begin() + static_cast<ptrdiff_t>(end),
-                      pages.end(), lower_bound_first);
-    for (const Bounded& block : bound_blocks(segment, deficits, {pages.data() + seen, end - seen})) {
-      if (enough == 0 && best.full()) break;
-      offer_block(segment, request, block.index, segment.lanes(block.index), best);
+                      pages.end(), LowerFirst{});
+    std::vector<Bounded> blocks = bound_blocks(segment, deficits, {pages.data() + seen, end - seen});
+    std::make_heap(blocks.begin(), blocks.end(), LowestInFront{});
+    while (!blocks.empty() && (enough > 0 || !best.full())) {
+      const size_t block = blocks.front().index;
+      std::pop_heap(blocks.begin(), blocks.end(), LowestInFront{});
+      blocks.pop_back();
+      offer_block(segment, request, block, segment.lanes(block), best);
       enough -= enough > 0;
     }
   }
   threshold.raise(best.threshold());
 }
 
-PageSearch::PageSearch(const Segment& segment, const Request& request, Threshold& threshold, Best& best)
+PageSearch::PageSearch(const Segment& segment, const Request& request, const Deficits& deficits, Threshold& threshold,
+                       Best& best)
     : segment_(segment),
       request_(request),
       threshold_(threshold),
       best_(best),
-      deficits_(*request.kernels, request.table, request.range, segment.band_shift()),
-      known_threshold_(threshold.get()) {
-  deficits_.rescale(known_threshold_);
-  limit_ = deficits_.limit(known_threshold_);
-}
+      deficits_(deficits),
+      known_threshold_(threshold.get()),
+      limit_(deficits_.limit(known_threshold_)) {}
 
 void PageSearch::update_limit() {
   const float threshold = threshold_.get();

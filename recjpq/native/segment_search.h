@@ -46,7 +46,9 @@ void seed_threshold(const Segment& segment, const Request& request, Threshold& t
 // One thread's part of a search: opens pages and keeps the best items of them.
 class PageSearch {
  public:
-  PageSearch(const Segment& segment, const Request& request, Threshold& threshold, Best& best);
+  // deficits: of the request, at a scale for about the present threshold.
+  PageSearch(const Segment& segment, const Request& request, const Deficits& deficits, Threshold& threshold,
+             Best& best);
 
   // Offers every item of the page that may be among the k best. Needs a threshold.
   void open(size_t page);
