@@ -8,7 +8,7 @@ namespace recjpq {
 namespace {
 
 // Scoring an allowed item on its own costs about as much as passing over this many in a scan.
-constexpr int64_t kItemsPassedOver = 64;
+constexpr int64_t kItemsPassedOver = 512;
 
 // The items of a bitmap that allows few, or nothing. A sample decides whether it is worth reading as a whole.
 std::optional<std::vector<int32_t>> items_of_sparse(const bool* bitmap, int64_t num_items) {

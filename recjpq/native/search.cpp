@@ -46,9 +46,7 @@ void search_pages(const Segment& segment, const Request& request, Threshold& thr
     for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < pages.size();) search.open(pages[i]);
   };
   pool.run(helpers, work);
-  for (const Best& one : found) {
-    for (const Scored& candidate : one.items()) best.offer(candidate);
-  }
+  for (const Best& one : found) best.merge(one);
 }
 
 }  // namespace
@@ -63,6 +61,7 @@ std::vector<Scored> search(const Segments& segments, const Request& request, All
   for (const auto& segment : segments) {
     if (threshold.get() == kNoThreshold) {
       score_all(*segment, request, best);
+      best.cut();
       if (!request.range.may_overflow()) threshold.raise(best.threshold());
     } else {
       search_pages(*segment, request, threshold, pool, best);

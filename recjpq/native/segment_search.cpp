@@ -105,6 +105,7 @@ void seed_threshold(const Segment& segment, const Request& request, Threshold& t
       enough -= enough > 0;
     }
   }
+  best.cut();
   threshold.raise(best.threshold());
 }
 
@@ -130,6 +131,8 @@ void PageSearch::update_limit() {
 
 void PageSearch::open(size_t page) {
   constexpr int kMostUnbounded = 31;
+  best_.cut();
+  threshold_.raise(best_.threshold());
   update_limit();
   const size_t first = page * kLanes;
   const size_t count = std::min<size_t>(kLanes, segment_.num_blocks() - first);
@@ -164,7 +167,6 @@ void PageSearch::open_blocks(size_t first, size_t count) {
     const uint64_t lanes = masks[b] & segment_.lanes(first + b);
     if (!lanes) continue;
     offer_block(segment_, request_, first + b, lanes, best_);
-    threshold_.raise(best_.threshold());
   }
 }
 

@@ -78,7 +78,7 @@ class CallChecker:
         """Return the checker of the catalogue with more items, perhaps none.
 
         Raises:
-            ScoringError: `item_codes` is not uint8 (any number, M), has a sub-id of V or above, or is too much.
+            ScoringError: `item_codes` is not uint8 (n, M), has a sub-id of V or above, or is too much.
         """
         if not isinstance(item_codes, np.ndarray) or item_codes.dtype != np.uint8 or item_codes.ndim != 2:
             raise ScoringError(
@@ -97,8 +97,8 @@ def check_codes(item_codes: npt.NDArray[np.uint8], num_sub_ids: int | None = Non
     """Return the checker of calls on this catalogue.
 
     Raises:
-        ScoringError: `item_codes` is not a uint8 (N, M) array with 1 <= M <= 64 and 1 <= N < 2^31, has a sub-id
-            of `num_sub_ids` or above, or that is not 1 to 256.
+        ScoringError: `item_codes` is not a uint8 (N, M) array with 1 <= M <= 64 and 1 <= N < 2^31, or has a
+            sub-id of `num_sub_ids` or above, or that is not 1 to 256.
     """
     if num_sub_ids is None:
         num_sub_ids = MAX_SUB_IDS

@@ -28,7 +28,7 @@ def load_scorer(
 
     Raises:
         BackendUnavailableError: no such back-end, or it cannot run on this machine.
-        ScoringError: `item_codes` is not uint8 (N, M), has a sub-id of V or above, or `threads` is not positive.
+        ScoringError: `item_codes` is not uint8 (N, M) or has a sub-id of V or above, or `threads` is below 1.
     """
     if backend not in _BACKENDS:
         raise BackendUnavailableError(f"backend: found {backend!r}, expected one of {', '.join(_BACKENDS)}")
