@@ -45,7 +45,7 @@ def compile_with(sanitizers: str, directory: Path) -> Path:
     return program
 
 
-@pytest.mark.parametrize(("sanitizers", "rounds"), [("address,undefined", 40), ("thread", 5)])
+@pytest.mark.parametrize(("sanitizers", "rounds"), [("address,undefined", 25), ("thread", 5)])
 def test_random_calls(sanitizers: str, rounds: int, tmp_path: Path) -> None:
     program = compile_with(sanitizers, tmp_path)
     done = subprocess.run([program, str(rounds)], capture_output=True, text=True, timeout=300, check=False)

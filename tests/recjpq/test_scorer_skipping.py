@@ -101,3 +101,31 @@ def test_exactly_k_if_k_are_eligible(make_scorer: MakeScorer, eligible: int) -> 
     assert scorer.top_k(tables, 10, allow=bitmap)[0].ids.tolist() == expected
     assert scorer.top_k(tables, 10, allow=[chosen])[0].ids.tolist() == expected
     assert scorer.top_k(tables, 10, exclude=[others])[0].ids.tolist() == expected
+
+
+def test_a_lower_sum_that_rounds_to_the_best_score_ties_with_it(make_scorer: MakeScorer) -> None:
+    # 1 + 1.6 ulp and 1 + 1.9 ulp are both 1 + 2 ulp in float32, which is above either exact sum: without room
+    # for rounding, item 0 would seem unable to reach the score of item 100.
+    ulp = 2.0**-23
+    tables = np.array([[[1, 1, 1], [0, 1.6 * ulp, 1.9 * ulp]]], dtype=np.float32)
+    item_codes = np.zeros((200, 2), dtype=np.uint8)
+    item_codes[0, 1], item_codes[100, 1] = 1, 2
+    best = make_scorer(item_codes).top_k(tables, 1)[0]
+    assert (best.ids.tolist(), best.scores.tolist()) == ([0], [1 + 2 * ulp])
+
+
+def test_infinite_sums_tie_however_large(make_scorer: MakeScorer) -> None:
+    tables = np.array([[[0, 2e38, 3e38]] * 2], dtype=np.float32)
+    item_codes = np.zeros((1000, 2), dtype=np.uint8)
+    item_codes[5], item_codes[500] = 1, 2
+    assert make_scorer(item_codes).top_k(tables, 1)[0].ids.tolist() == [5]
+
+
+def test_a_sum_that_overflows_on_the_way_beats_a_larger_one_that_does_not(make_scorer: MakeScorer) -> None:
+    tables = np.array([[[0, 3e38, 3.2e38], [0, 3e38, 0], [0, -3e38, 0]]], dtype=np.float32)
+    item_codes = np.zeros((1000, 3), dtype=np.uint8)
+    item_codes[5, 0] = 2
+    scorer = make_scorer(item_codes)
+    assert scorer.top_k(tables, 1)[0].ids.tolist() == [5]
+    scorer.append(np.array([[1, 1, 1]], dtype=np.uint8))
+    assert scorer.top_k(tables, 1)[0].ids.tolist() == [1000]
