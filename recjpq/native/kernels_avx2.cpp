@@ -107,12 +107,11 @@ RECJPQ_TARGET RECJPQ_INLINE uint64_t scan_block(const uint8_t* block, const uint
     if (row != codes[kLanes - 1] >> 4) break;
     sum = add(sum, shuffle(deficits + shared * kSubIds + row * 16, low_halves(load(codes))));
   }
-  int known = shared;
   for (int i = 0; i < num_splits; ++i) {
     const int j = rest[i];
     if (j < shared) continue;
     sum = add(sum, lookup(deficits + j * kSubIds, load(block + j * kLanes)));
-    if (2 * ++known >= num_splits && !any_at_most(sum, limit)) return 0;
+    if (!any_at_most(sum, limit)) return 0;
   }
   return at_most(sum, limit);
 }

@@ -55,9 +55,10 @@ std::vector<Scored> search(const Segments& segments, const Request& request, All
   if (allowed.items) return score_allowed(segments, request, allowed);
   Best best(request.k);
   Threshold threshold;
-  const Segment& base = *segments.front();
-  const bool selective = request.k * 8 < base.num_items();  // else hardly an item can be skipped
-  if (selective && !request.range.may_overflow()) seed_threshold(base, request, threshold);
+  const auto smaller = [](const auto& a, const auto& b) { return a->num_items() < b->num_items(); };
+  const Segment& largest = **std::max_element(segments.begin(), segments.end(), smaller);
+  const bool selective = request.k * 8 < largest.num_items();  // else hardly an item can be skipped
+  if (selective && !request.range.may_overflow()) seed_threshold(largest, request, threshold);
   for (const auto& segment : segments) {
     if (threshold.get() == kNoThreshold) {
       score_all(*segment, request, best);
