@@ -3,9 +3,18 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
 
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "batch.h"
+#include "catalogue.h"
 #include "id_index.h"
-#include "scan.h"
+#include "kernels.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -22,35 +31,92 @@ nb::ndarray<nb::numpy, T, nb::ndim<1>> to_numpy(std::vector<T>&& values) {
   return {owned->data(), {owned->size()}, owner};
 }
 
-nb::tuple top_k(Array<uint8_t, 2> codes, Array<float, 2> table, int64_t k, std::optional<Array<int32_t, 1>> exclude,
-                std::optional<Array<int32_t, 1>> allow, std::optional<Array<bool, 1>> bitmap) {
-  const recjpq::Catalogue catalogue{codes.data(), static_cast<int64_t>(codes.shape(0)),
-                                    static_cast<int>(codes.shape(1))};
-  // An empty array may have no address, and a null `allow` means every item.
-  static const int32_t nothing = 0;
-  recjpq::Eligible eligible;
-  if (exclude && exclude->size()) {
-    eligible.exclude = exclude->data();
-    eligible.num_exclude = static_cast<int64_t>(exclude->size());
+// The array's data, which keeps the array alive. Whoever frees it last may not hold the GIL.
+std::shared_ptr<const uint8_t> shared_data(const Array<uint8_t, 2>& array) {
+  auto* owner = new Array<uint8_t, 2>(array);
+  return {array.data(), [owner](const uint8_t*) {
+            const nb::gil_scoped_acquire acquire;
+            delete owner;
+          }};
+}
+
+std::unique_ptr<recjpq::Catalogue> make_catalogue(const Array<uint8_t, 2>& item_codes) {
+  auto codes = shared_data(item_codes);
+  const nb::gil_scoped_release release;
+  return std::make_unique<recjpq::Catalogue>(std::move(codes), static_cast<int64_t>(item_codes.shape(0)),
+                                             static_cast<int>(item_codes.shape(1)));
+}
+
+std::unique_ptr<recjpq::Catalogue> append(const recjpq::Catalogue& catalogue, const Array<uint8_t, 2>& item_codes) {
+  const size_t size = item_codes.size();
+  const std::shared_ptr<uint8_t> copy(new uint8_t[size], std::default_delete<uint8_t[]>());
+  std::copy_n(item_codes.data(), size, copy.get());
+  const nb::gil_scoped_release release;
+  return std::make_unique<recjpq::Catalogue>(catalogue.append(copy, static_cast<int64_t>(item_codes.shape(0))));
+}
+
+std::unique_ptr<recjpq::Catalogue> retire(const recjpq::Catalogue& catalogue, const Array<int32_t, 1>& items) {
+  const nb::gil_scoped_release release;
+  return std::make_unique<recjpq::Catalogue>(catalogue.retire({items.data(), items.size()}));
+}
+
+// What searches share: the instruction set and the threads.
+struct Searcher {
+  Searcher(size_t threads, const std::string& instruction_set)
+      : kernels(recjpq::find_kernels(instruction_set)), pool(threads) {
+    if (!kernels) throw nb::value_error(("no such instruction set here: " + instruction_set).c_str());
   }
-  if (allow) {
-    eligible.allow = allow->size() ? allow->data() : &nothing;
-    eligible.num_allow = static_cast<int64_t>(allow->size());
-  }
-  if (bitmap) eligible.bitmap = bitmap->data();
-  std::vector<int32_t> ids;
-  std::vector<float> scores;
-  {
-    nb::gil_scoped_release release;
-    const auto best = recjpq::top_k(catalogue, table.data(), static_cast<int>(table.shape(1)), k, eligible);
-    ids.reserve(best.size());
-    scores.reserve(best.size());
-    for (const auto& [score, item] : best) {
-      ids.push_back(item);
-      scores.push_back(score);
+
+  nb::list top_k(const recjpq::Catalogue& catalogue, const Array<float, 3>& tables, int64_t k, const nb::list& exclude,
+                 const nb::list& allow, const std::optional<Array<bool, 1>>& bitmap) {
+    std::vector<Array<int32_t, 1>> held;
+    recjpq::Batch batch{tables.data(), static_cast<int64_t>(tables.shape(0)), static_cast<int>(tables.shape(2)), k,
+                        to_items(exclude, held), to_items(allow, held), bitmap ? bitmap->data() : nullptr};
+    std::vector<std::vector<recjpq::Scored>> rows;
+    {
+      const nb::gil_scoped_release release;
+      rows = recjpq::search_batch(catalogue, batch, *kernels, pool);
     }
+    nb::list results;
+    for (const auto& row : rows) {
+      std::vector<int32_t> ids(row.size());
+      std::vector<float> scores(row.size());
+      for (size_t i = 0; i < row.size(); ++i) {
+        scores[i] = row[i].score;
+        ids[i] = row[i].item;
+      }
+      results.append(nb::make_tuple(to_numpy(std::move(ids)), to_numpy(std::move(scores))));
+    }
+    return results;
   }
-  return nb::make_tuple(to_numpy(std::move(ids)), to_numpy(std::move(scores)));
+
+  static std::vector<std::optional<recjpq::Items>> to_items(const nb::list& rows, std::vector<Array<int32_t, 1>>& held) {
+    std::vector<std::optional<recjpq::Items>> items;
+    items.reserve(rows.size());
+    for (nb::handle row : rows) {
+      if (row.is_none()) {
+        items.emplace_back();
+      } else {
+        const auto& array = held.emplace_back(nb::cast<Array<int32_t, 1>>(row));
+        items.emplace_back(recjpq::Items{array.data(), array.size()});
+      }
+    }
+    return items;
+  }
+
+  const recjpq::Kernels* kernels;
+  recjpq::Pool pool;
+};
+
+int64_t first_row_not_finite(const Array<float, 3>& tables) {
+  return recjpq::first_row_not_finite(tables.data(), static_cast<int64_t>(tables.shape(0)),
+                                      static_cast<int64_t>(tables.shape(1) * tables.shape(2)));
+}
+
+nb::list instruction_sets() {
+  nb::list names;
+  for (const recjpq::Kernels* kernels : recjpq::supported_kernels()) names.append(std::string(kernels->name));
+  return names;
 }
 
 // Keeps the arrays alive for as long as the index that points into them.
@@ -89,7 +155,19 @@ struct OwningIdIndex {
 
 NB_MODULE(_native, m) {
   m.doc() = "Compiled parts of recjpq: exact scoring and item id lookup.";
-  m.def("top_k", &top_k, "codes"_a, "table"_a, "k"_a, "exclude"_a.none(), "allow"_a.none(), "bitmap"_a.none());
+  m.def("first_row_not_finite", &first_row_not_finite, "tables"_a);
+  m.def("instruction_sets", &instruction_sets);
+  nb::class_<recjpq::Catalogue>(m, "Catalogue")
+      .def(nb::new_(&make_catalogue), "item_codes"_a)
+      .def("append", &append, "item_codes"_a)
+      .def("retire", &retire, "items"_a)
+      .def_prop_ro("num_items", &recjpq::Catalogue::num_items)
+      .def_prop_ro("size_bytes", &recjpq::Catalogue::size_bytes);
+  nb::class_<Searcher>(m, "Searcher")
+      .def(nb::init<size_t, const std::string&>(), "threads"_a, "instruction_set"_a)
+      .def("top_k", &Searcher::top_k, "catalogue"_a, "tables"_a, "k"_a, "exclude"_a, "allow"_a, "bitmap"_a.none())
+      .def_prop_ro("instruction_set", [](const Searcher& self) { return std::string(self.kernels->name); })
+      .def_prop_ro("threads", [](const Searcher& self) { return self.pool.num_threads(); });
   nb::class_<OwningIdIndex>(m, "IdIndex")
       .def(nb::init<Array<int64_t, 1>, Array<uint8_t, 1>>(), "offsets"_a, "data"_a)
       .def("find", &OwningIdIndex::find, "ids"_a)

@@ -1,12 +1,13 @@
 """Checks of a scorer's arguments, made once at the boundary and shared by every back-end."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from recjpq import _native
 from recjpq.errors import ScoringError
 from recjpq.scoring.protocol import ItemIndices, RowFilter
 
@@ -22,12 +23,14 @@ class Call:
     Attributes:
         score_tables: finite, C-contiguous, float32 (B, M, V).
         k: 1 to N.
-        exclude, allow: per row, ascending int32 item indices without repeats, or None.
-        bitmap: bool (N,) for all rows, or None.
+        num_items: N of the catalogue that was checked against.
+        exclude, allow: per row, C-contiguous int32 item indices, or None.
+        bitmap: C-contiguous bool (N,) for all rows, or None.
     """
 
     score_tables: npt.NDArray[np.float32]
     k: int
+    num_items: int
     exclude: list[ItemIndices | None]
     allow: list[ItemIndices | None]
     bitmap: npt.NDArray[np.bool_] | None
@@ -35,11 +38,18 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class CallChecker:
-    """Checks calls against one catalogue's sizes; `max_sub_id` is the largest of its codes."""
+    """Checks calls against one catalogue's sizes.
+
+    Attributes:
+        num_items, num_splits: N and M.
+        max_sub_id: the largest of the catalogue's codes.
+        num_sub_ids: V, which no code may reach; 256 if it is not known.
+    """
 
     num_items: int
     num_splits: int
     max_sub_id: int
+    num_sub_ids: int
 
     def check(
         self,
@@ -50,26 +60,50 @@ class CallChecker:
     ) -> Call:
         """Return the call in its trusted form, or raise ScoringError."""
         _check_k(k)
-        _check_tables(score_tables, self.num_splits, self.max_sub_id)
+        score_tables = _check_tables(score_tables, self.num_splits, self.max_sub_id)
         batch = len(score_tables)
         bitmap = allow if isinstance(allow, np.ndarray) else None
         if bitmap is not None:
             _check_bitmap(bitmap, self.num_items)
         return Call(
-            np.ascontiguousarray(score_tables),
+            score_tables,
             min(int(k), self.num_items),
+            self.num_items,
             _check_rows("exclude", exclude, batch, self.num_items),
             _check_rows("allow", None if isinstance(allow, np.ndarray) else allow, batch, self.num_items),
             None if bitmap is None else np.ascontiguousarray(bitmap),
         )
 
+    def extended(self, item_codes: npt.NDArray[np.uint8]) -> "CallChecker":
+        """Return the checker of the catalogue with more items, perhaps none.
 
-def check_codes(item_codes: npt.NDArray[np.uint8]) -> CallChecker:
+        Raises:
+            ScoringError: `item_codes` is not uint8 (n, M), has a sub-id of V or above, or is too much.
+        """
+        if not isinstance(item_codes, np.ndarray) or item_codes.dtype != np.uint8 or item_codes.ndim != 2:
+            raise ScoringError(
+                f"item_codes: found {_describe(item_codes)}, expected uint8 (n, {self.num_splits})"
+            )
+        if item_codes.shape[1] != self.num_splits:
+            raise ScoringError(f"item_codes: found {item_codes.shape[1]} splits, expected {self.num_splits}")
+        total = self.num_items + len(item_codes)
+        if total > MAX_ITEMS:
+            raise ScoringError(f"item_codes: found {total} items in all, expected at most {MAX_ITEMS}")
+        max_sub_id = max(self.max_sub_id, _max_sub_id(item_codes, self.num_sub_ids))
+        return replace(self, num_items=total, max_sub_id=max_sub_id)
+
+
+def check_codes(item_codes: npt.NDArray[np.uint8], num_sub_ids: int | None = None) -> CallChecker:
     """Return the checker of calls on this catalogue.
 
     Raises:
-        ScoringError: `item_codes` is not a uint8 (N, M) array with 1 <= M <= 64 and 1 <= N < 2^31.
+        ScoringError: `item_codes` is not a uint8 (N, M) array with 1 <= M <= 64 and 1 <= N < 2^31, or has a
+            sub-id of `num_sub_ids` or above, or that is not 1 to 256.
     """
+    if num_sub_ids is None:
+        num_sub_ids = MAX_SUB_IDS
+    if not 1 <= num_sub_ids <= MAX_SUB_IDS:
+        raise ScoringError(f"num_sub_ids: found {num_sub_ids}, expected 1 to {MAX_SUB_IDS}")
     if not isinstance(item_codes, np.ndarray) or item_codes.dtype != np.uint8 or item_codes.ndim != 2:
         raise ScoringError(f"item_codes: found {_describe(item_codes)}, expected uint8 (N, M)")
     num_items, num_splits = item_codes.shape
@@ -77,11 +111,32 @@ def check_codes(item_codes: npt.NDArray[np.uint8]) -> CallChecker:
         raise ScoringError(f"item_codes: found M={num_splits} splits, expected 1 to {MAX_SPLITS}")
     if not 1 <= num_items <= MAX_ITEMS:
         raise ScoringError(f"item_codes: found N={num_items} items, expected 1 to {MAX_ITEMS}")
-    return CallChecker(num_items, num_splits, int(item_codes.max()))
+    return CallChecker(num_items, num_splits, _max_sub_id(item_codes, num_sub_ids), num_sub_ids)
 
 
-def _check_tables(score_tables: npt.NDArray[np.float32], num_splits: int, max_sub_id: int) -> None:
-    """Raise ScoringError unless `score_tables` is a finite float32 (B, M, V) that covers every sub-id."""
+def check_item_indices(name: str, indices: ItemIndices, num_items: int) -> None:
+    """Raise ScoringError unless `indices` are int32 item indices of one dimension, each below `num_items`."""
+    if not isinstance(indices, np.ndarray) or indices.dtype != np.int32 or indices.ndim != 1:
+        raise ScoringError(
+            f"{name}: found {_describe(indices)}, expected int32 item indices of one dimension"
+        )
+    if indices.size and ((lowest := indices.min()) < 0 or indices.max() >= num_items):
+        bad = int(lowest if lowest < 0 else indices.max())
+        raise ScoringError(f"{name}: found item index {bad}, expected 0 to {num_items - 1}")
+
+
+def _max_sub_id(item_codes: npt.NDArray[np.uint8], num_sub_ids: int) -> int:
+    """Return the largest code, or 0 if there is none; raise ScoringError on one that is not below V."""
+    largest = int(item_codes.max(initial=0))
+    if largest >= num_sub_ids:
+        raise ScoringError(f"item_codes: found sub-id {largest}, expected 0 to {num_sub_ids - 1}")
+    return largest
+
+
+def _check_tables(
+    score_tables: npt.NDArray[np.float32], num_splits: int, max_sub_id: int
+) -> npt.NDArray[np.float32]:
+    """Return the tables C-contiguous; raise ScoringError unless finite float32 (B, M, V) for every sub-id."""
     if not isinstance(score_tables, np.ndarray) or score_tables.dtype != np.float32:
         raise ScoringError(f"score_tables: found {_describe(score_tables)}, expected float32 (B, M, V)")
     if score_tables.ndim != 3 or score_tables.shape[1] != num_splits:
@@ -91,9 +146,10 @@ def _check_tables(score_tables: npt.NDArray[np.float32], num_splits: int, max_su
             f"score_tables: found V={score_tables.shape[2]}, expected {max_sub_id + 1} to {MAX_SUB_IDS}: "
             f"the catalogue's codes go up to {max_sub_id}"
         )
-    if not np.isfinite(score_tables).all():
-        row = int(np.flatnonzero(~np.isfinite(score_tables).all(axis=(1, 2)))[0])
+    score_tables = np.ascontiguousarray(score_tables)
+    if (row := _native.first_row_not_finite(score_tables)) >= 0:
         raise ScoringError(f"score_tables: row {row} holds NaN or infinity, expected finite scores")
+    return score_tables
 
 
 def _check_k(k: int) -> None:
@@ -103,7 +159,7 @@ def _check_k(k: int) -> None:
 
 
 def _check_rows(name: str, rows: RowFilter | None, batch: int, num_items: int) -> list[ItemIndices | None]:
-    """Return one entry per row, sorted and without repeats; raise ScoringError on a bad index."""
+    """Return one entry per row, C-contiguous; raise ScoringError on a bad index."""
     if rows is None:
         return [None] * batch
     if isinstance(rows, np.ndarray) or not isinstance(rows, Sequence) or len(rows) != batch:
@@ -123,15 +179,8 @@ def _check_bitmap(allow: npt.NDArray[np.bool_], num_items: int) -> None:
 
 
 def _check_indices(name: str, indices: ItemIndices, num_items: int) -> ItemIndices:
-    if not isinstance(indices, np.ndarray) or indices.dtype != np.int32 or indices.ndim != 1:
-        raise ScoringError(
-            f"{name}: found {_describe(indices)}, expected int32 item indices of one dimension"
-        )
-    unique = np.unique(indices)
-    if unique.size and (unique[0] < 0 or unique[-1] >= num_items):
-        bad = int(unique[0] if unique[0] < 0 else unique[-1])
-        raise ScoringError(f"{name}: found item index {bad}, expected 0 to {num_items - 1}")
-    return unique
+    check_item_indices(name, indices, num_items)
+    return np.ascontiguousarray(indices)
 
 
 def _describe(value: Any) -> str:

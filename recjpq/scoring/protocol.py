@@ -67,3 +67,30 @@ class Scorer(Protocol):
             ScoringError: a wrong shape, dtype, k or item index, or a table that is not finite.
         """
         ...
+
+
+class GrowingScorer(Scorer, Protocol):
+    """A scorer whose catalogue changes while it is searched.
+
+    A search sees the catalogue before a change or after it, never a mixture. An item index names the same
+    item for ever, so a bitmap for `allow` has one entry for every item there is or was.
+    """
+
+    def append(self, item_codes: npt.NDArray[np.uint8]) -> ItemIndices:
+        """Add items and return their indices, from N on.
+
+        Args:
+            item_codes: uint8 (n, M), copied; n may be 0.
+
+        Raises:
+            ScoringError: a wrong shape or dtype, a sub-id of V or above, or more than 2^31 - 1 items in all.
+        """
+        ...
+
+    def retire(self, items: ItemIndices) -> None:
+        """Never return these items again; repeats, and items retired before, are harmless.
+
+        Raises:
+            ScoringError: not int32 item indices of one dimension, each below N.
+        """
+        ...

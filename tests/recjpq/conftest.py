@@ -10,24 +10,31 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recjpq import _native
 from recjpq.artifact import Encode, Golden, ModelDescription, write_artifact
 from recjpq.errors import BackendUnavailableError
-from recjpq.scoring import Scorer, load_scorer
+from recjpq.scoring import GrowingScorer, load_scorer
+from recjpq.scoring.cpu_scorer import CpuScorer
 
-MakeScorer = Callable[[np.ndarray], Scorer]
+MakeScorer = Callable[[np.ndarray], GrowingScorer]
 
-BACKENDS = ["numpy", "cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+INSTRUCTION_SETS = _native.instruction_sets()  # those that this machine can run
+CPU = [pytest.param(("cpu", name), id=f"cpu-{name}") for name in INSTRUCTION_SETS]
+CUDA = pytest.param(("cuda", ""), id="cuda", marks=pytest.mark.gpu)
+BACKENDS = [pytest.param(("numpy", ""), id="numpy"), *CPU, CUDA]
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
 def make_scorer(request: pytest.FixtureRequest) -> MakeScorer:
     """Build a catalogue's scorer: every test that takes this fixture runs on every back-end."""
-    backend = request.param
+    backend, instruction_set = request.param
     if backend == "cuda":
         try:
             load_scorer(np.zeros((1, 1), np.uint8), backend)
         except BackendUnavailableError as error:
             pytest.skip(f"cuda: {error}")
+    if backend == "cpu":
+        return lambda item_codes: CpuScorer(item_codes, instruction_set=instruction_set)
     return lambda item_codes: load_scorer(item_codes, backend)
 
 

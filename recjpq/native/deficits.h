@@ -1,0 +1,89 @@
+// A score table in bytes, rounded so that an item which can still be among the best is never dropped.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels.h"
+#include "layout.h"
+
+namespace recjpq {
+
+// float32 (M, V), finite.
+struct ScoreTable {
+  const float* entries;
+  int num_splits;
+  int num_sub_ids;
+
+  const float* row(int split) const { return entries + static_cast<size_t>(split) * static_cast<size_t>(num_sub_ids); }
+};
+
+// How far below the best thinkable score an item may be.
+//
+// Let t_j be an item's entries, m_j the largest entry of row j, U = sum m_j, d_j = m_j - t_j its deficits and
+// D = sum d_j, all exact. The item's score S' is the float32 sum in the order of j. With u = 2^-24 each of its M - 1
+// additions errs by at most u times its partial sum, so, as M <= 64,
+//     |S' - (U - D)| <= M u sum |t_j| <= M u (sum |m_j| + D).
+// An item with S' >= threshold therefore has
+//     D <= (U - threshold + M u sum |m_j|) / (1 - M u)   =: range(threshold).
+// Only the rows' largest entries matter: very low entries, such as of switched-off sub-ids, do not widen the range.
+// A sum that overflows to -inf is below any finite threshold; +inf is out of reach unless `may_overflow`.
+class ScoreRange {
+ public:
+  ScoreRange(const Kernels& kernels, const ScoreTable& table);
+
+  // An upper bound of D for every item whose score is at least the threshold, which must be finite.
+  double reach(float threshold) const;
+
+  float largest(int split) const { return largest_[static_cast<size_t>(split)]; }
+  bool may_overflow() const { return may_overflow_; }
+
+ private:
+  std::vector<float> largest_;  // m_j
+  double upper_ = 0.0;          // U
+  double slack_ = 0.0;          // M u sum |m_j|
+  bool may_overflow_;
+};
+
+// The deficits as bytes at some scale. For a scale s, every byte is at most d_j s, so a sum of bytes, saturating or
+// not, is at most D s; bytes of bands are minima over the band. Whatever has a sum above floor(reach(threshold) s)
+// is below the threshold.
+class Deficits {
+ public:
+  Deficits(const Kernels& kernels, const ScoreTable& table, const ScoreRange& range, int band_shift);
+
+  // Sets the scale so that the threshold's limit is about kFullLimit, and fills the bytes.
+  void rescale(float threshold);
+
+  // The largest sum of an item at or above the threshold; 255 excludes nothing.
+  uint8_t limit(float threshold) const { return limit_at(scale_, range_->reach(threshold)); }
+
+  // A limit this low leaves few of the 256 levels for telling items apart.
+  bool coarse(uint8_t limit) const { return limit < kFullLimit / 2 && scale_ < kLargestScale; }
+
+  void bound(const uint8_t* presence, uint8_t* bounds) const {
+    kernels_->bound(presence, subsets_.data(), table_.num_splits, bounds);
+  }
+
+  void scan(const uint8_t* blocks, size_t count, int num_sorted, uint8_t limit, uint64_t* masks) const {
+    kernels_->scan(blocks, count, items_.data(), table_.num_splits, num_sorted, order_.data(), limit, masks);
+  }
+
+ private:
+  static constexpr int kFullLimit = 250;
+  static constexpr double kLargestScale = 1e30;  // keeps the scale a finite float32
+
+  static uint8_t limit_at(double scale, double reach);
+  void order_splits();
+
+  const Kernels* kernels_;
+  ScoreTable table_;
+  const ScoreRange* range_;
+  int band_shift_;
+  double scale_ = 0.0;
+  std::vector<uint8_t> items_;    // [M][256]: by sub-id
+  std::vector<uint8_t> subsets_;  // [M][2][256]: by set of bands
+  std::vector<uint8_t> order_;    // splits, those with the largest deficits first
+};
+
+}  // namespace recjpq

@@ -1,0 +1,65 @@
+// A run of items, sorted and indexed for skipping; never changed once built.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "buffer.h"
+#include "layout.h"
+
+namespace recjpq {
+
+class Segment {
+ public:
+  // item_codes: (num_items, num_splits), kept; row i is item first_item + i. At least one item.
+  Segment(std::shared_ptr<const uint8_t> item_codes, int64_t num_items, int num_splits, int32_t first_item);
+
+  int64_t num_items() const { return num_items_; }
+  int num_splits() const { return num_splits_; }
+  int32_t first_item() const { return first_item_; }
+  int band_shift() const { return band_shift_; }
+  int num_sorted() const { return num_sorted_; }
+  size_t num_blocks() const { return (static_cast<size_t>(num_items_) + kLanes - 1) / kLanes; }
+  size_t num_pages() const { return (num_blocks() + kLanes - 1) / kLanes; }
+  size_t num_chapters() const { return (num_pages() + kLanes - 1) / kLanes; }
+  size_t size_bytes() const { return blocks_.size() + items_.size() + pages_.size() + chapters_.size(); }
+
+  // The codes of an item of this segment, in the order of the splits.
+  const uint8_t* item_codes(int32_t item) const {
+    return item_codes_.get() + static_cast<size_t>(item - first_item_) * static_cast<size_t>(num_splits_);
+  }
+  const uint8_t* all_item_codes() const { return item_codes_.get(); }
+
+  const uint8_t* block(size_t block) const { return blocks_.data() + block * block_bytes(num_splits_); }
+
+  // The item index of each lane; lanes beyond the last item repeat its codes and have no index.
+  const int32_t* items(size_t block) const {
+    return reinterpret_cast<const int32_t*>(items_.data()) + block * kLanes;
+  }
+
+  // Bit i: lane i of the block is an item.
+  uint64_t lanes(size_t block) const {
+    const int64_t left = num_items_ - static_cast<int64_t>(block) * kLanes;
+    return left >= kLanes ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
+  }
+
+  // Children beyond the last have no band at all.
+  const uint8_t* page(size_t page) const { return pages_.data() + page * presence_bytes(num_splits_); }
+  const uint8_t* chapter(size_t chapter) const { return chapters_.data() + chapter * presence_bytes(num_splits_); }
+
+ private:
+  void fill_block(size_t block, const int32_t* rows, size_t num_rows);
+
+  std::shared_ptr<const uint8_t> item_codes_;
+  int64_t num_items_;
+  int num_splits_;
+  int32_t first_item_;
+  int band_shift_;
+  int num_sorted_;
+  Buffer blocks_;    // [num_blocks][M][64]
+  Buffer items_;     // int32 [num_blocks][64]
+  Buffer pages_;     // [num_pages][M][2][64]
+  Buffer chapters_;  // [num_chapters][M][2][64]
+};
+
+}  // namespace recjpq
