@@ -1,0 +1,61 @@
+"""Latency over catalogue size, as a picture."""
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.methods import LABELS
+
+PANELS = {"random tables": ("gaussian",), "trained model": ("trained", "resampled")}
+MARKERS = "osD^vPX*"
+K = 10
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """Write median and 99th percentile over N, a panel per kind of catalogue; the suffix gives the format."""
+    import matplotlib as mpl  # noqa: PLC0415  # only this needs it
+
+    mpl.use("svg" if path.suffix == ".svg" else "agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    kinds = {entry["name"]: (entry["kind"], entry["items"]) for entry in results["workloads"]}
+    panels = {title: members for title, members in PANELS.items()
+              if any(kind in members for kind, _ in kinds.values())}  # fmt: skip
+    # A fixed salt and no date: the same results give the same bytes.
+    with mpl.rc_context({"svg.hashsalt": "recjpq", "font.size": 9, "axes.spines.top": False,
+                         "axes.spines.right": False}):  # fmt: skip
+        figure, axes = plt.subplots(
+            1, len(panels), figsize=(4.6 * len(panels), 4.2), sharey=True, squeeze=False, layout="constrained"
+        )
+        for axis, (title, members) in zip(axes[0], panels.items(), strict=True):
+            _draw(axis, results, kinds, members)
+            axis.set(xscale="log", yscale="log", xlabel="items in the catalogue", title=title)
+            axis.grid(alpha=0.3)
+        axes[0][0].set_ylabel(f"top {K}, one query, one core: ms (dotted: 99th percentile)")
+        handles = {
+            label: line
+            for axis in axes[0]
+            for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(
+            list(handles.values()), list(handles), loc="outside lower center", ncols=3, frameon=False
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+        plt.close(figure)
+
+
+def _draw(
+    axis: Any, results: dict[str, Any], kinds: dict[str, tuple[str, int]], members: tuple[str, ...]
+) -> None:
+    for number, (name, label) in enumerate(LABELS.items()):
+        points = sorted(
+            (kinds[row["workload"]][1], row["p50_ms"], row["p99_ms"])
+            for row in results["latency"]
+            if row["method"] == name and row["k"] == K and kinds[row["workload"]][0] in members
+        )
+        if not points:
+            continue
+        sizes, medians, tails = zip(*points, strict=True)
+        style = {"color": f"C{number}", "linewidth": 2.5 if name.startswith("cpu") else 1.2}
+        axis.plot(sizes, medians, marker=MARKERS[number], markersize=5, label=label, **style)
+        axis.plot(sizes, tails, linestyle=":", color=style["color"], linewidth=1)
