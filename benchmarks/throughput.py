@@ -10,10 +10,9 @@ import numpy as np
 
 from benchmarks.data import Floats, Workload
 from benchmarks.measure import one_core, timed
-from benchmarks.ours import threads_argument
+from benchmarks.ours import spreads_calls, threaded_scorer
 from benchmarks.peers import PEERS, embeddings_search, faiss_search, limit_threads
 from benchmarks.prune import RecJPQPrune
-from recjpq.scoring import load_scorer
 
 K = 10
 THREADS = (1, 2)
@@ -51,7 +50,7 @@ def _rate(run: Run, threads: int, batch: int) -> float:
 
 def _runs(workload: Workload, batch: int, pool: ThreadPoolExecutor, names: Sequence[str]) -> dict[str, Run]:
     tables, queries = workload.tables[:batch], workload.queries[:batch]
-    scorer: Any = load_scorer(workload.codes, "cpu")
+    scorers = {threads: threaded_scorer(workload.codes, threads) for threads in THREADS}
 
     def spread(answer: Callable[[Floats, int], object]) -> Run:
         """Callers' threads, each with its share of the batch, as in a service."""
@@ -63,10 +62,10 @@ def _runs(workload: Workload, batch: int, pool: ThreadPoolExecutor, names: Seque
 
         return run
 
-    if threads_argument(scorer):
-        runs: dict[str, Run] = {"cpu": lambda threads: scorer.top_k(tables, K, threads=threads)}
+    if spreads_calls():
+        runs: dict[str, Run] = {"cpu": lambda threads: scorers[threads].top_k(tables, K)}
     else:
-        runs = {"cpu": spread(lambda part, _: scorer.top_k(part, K))}
+        runs = {"cpu": spread(lambda part, _: scorers[1].top_k(part, K))}
     # One index per thread, for each has its own marks.
     indexes = [RecJPQPrune(workload.codes, tables.shape[2]) for _ in THREADS]
     runs["recjpqprune"] = spread(lambda part, thread: [indexes[thread].top_k(table, K) for table in part])
