@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.data import Workload
-from benchmarks.measure import interleaved
+from benchmarks.measure import warm
 from benchmarks.method import Method
 from benchmarks.prune import RecJPQPrune, bits
 from benchmarks.validate import DisagreementError, same_bits
@@ -57,7 +57,7 @@ def filters(workload: Workload, sizes: tuple[int, ...] = (10, 1000, 10_000), see
 def measure_filters(
     workload: Workload, *, validated: int, num_queries: int, seconds: float
 ) -> list[dict[str, Any]]:
-    """Validate and time our kernel and RecJPQPrune under every filter, k=10.
+    """Validate and time our kernel and RecJPQPrune under every filter, k=10, warm.
 
     RecJPQPrune finds excluded items marked as visited already, and the marks are made outside its time.
 
@@ -74,7 +74,7 @@ def measure_filters(
             for name, method in methods.items():
                 if fault := same_bits(method.query(query, K), expected):
                     raise DisagreementError(f"{name}, {workload.name}, {restriction.name}, {query}: {fault}")
-        for name, taken in interleaved(methods, num_queries, K, seconds=seconds).items():
+        for name, taken in warm(methods, num_queries, K, seconds=seconds).items():
             rows.append(
                 {"workload": workload.name, "filter": restriction.name, "method": name, "k": K} | taken
             )

@@ -1,27 +1,29 @@
-"""Timing, and what a reader needs to know of the machine."""
+"""Timing, side by side.
 
-import ctypes
+A kernel that reads its codes from the last-level cache is several times as fast as one that waits for memory,
+so every method is timed in both states, made on purpose: *warm*, when it has answered other queries just
+before, as on a busy server, and *cold*, after so much other data that nothing of it is cached any more.
+"""
+
 import gc
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import cache_bytes
 from benchmarks.method import Method
 
-WARM_BELOW_S = 0.02
-"""Below this, each timed call follows one on another query; slower methods find nothing cached anyway."""
 FEWEST_QUERIES = 10
+WARM_BELOW_S = 0.05
+"""A slower method reads more than any cache holds, so warming it up changes nothing."""
+WARM_CALLS, WARM_BLOCK = 4, 10
+"""Untimed calls before so many timed ones: a cache needs several passes to change hands."""
 PERCENTILES = (50, 95, 99)
-LIBRARIES = ("recjpq", "numpy", "torch", "faiss-cpu", "onnxruntime")
 
 
 @contextmanager
@@ -41,29 +43,45 @@ def one_core(core: int | None = None) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def interleaved(
-    methods: Mapping[str, Method], num_queries: int, k: int, *, seconds: float, warm: bool = True
+def warm(
+    methods: Mapping[str, Method], num_queries: int, k: int, *, seconds: float
 ) -> dict[str, dict[str, Any]]:
-    """Time all methods side by side, query by query, so that whatever else the machine does hits all alike.
+    """Time all methods by turns, ten queries each after a few that are not timed; see `cold` for the rest."""
+    samples = _probe(methods, num_queries, k, seconds)
+    for block in _blocks(num_queries, WARM_BLOCK):
+        for name in _rotated(list(methods), block[0] // WARM_BLOCK):
+            queries = [query for query in block if query % samples[name].stride == 0]
+            if queries and samples[name].estimate_s < WARM_BELOW_S:
+                for before in range(WARM_CALLS):
+                    methods[name].query((block[-1] + 1 + before) % num_queries, k)
+            for query in queries:
+                samples[name].take(methods[name], query, k)
+    return {name: taken.summary() for name, taken in samples.items()}
+
+
+def cold(
+    methods: Mapping[str, Method], num_queries: int, k: int, *, seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Time all methods by turns, query by query, each call after the caches have been filled with other data.
+
+    By turns, so that whatever else the machine does hits all alike.
 
     Args:
         methods: by name.
         num_queries: of each method, the first of the workload.
         k: how many items.
         seconds: a method that would need longer gets fewer queries, evenly spread, at least 10.
-        warm: precede a fast method's call by one on another query, as in a busy service. Otherwise every
-            call finds the caches as the previous method left them.
 
     Returns:
-        Per method: what `statistics` says, and the share of the catalogue scored where it varies.
+        Per method what `statistics` says, and how many items it scored where that varies.
     """
-    samples = {name: _Samples.probe(method, num_queries, k, seconds) for name, method in methods.items()}
-    names = list(methods)
+    samples = _probe(methods, num_queries, k, seconds)
+    others_data = np.ones(2 * cache_bytes() // 8)
     for query in range(num_queries):
-        first = query % len(names)  # no method always runs after the same one
-        for name in names[first:] + names[:first]:
+        for name in _rotated(list(methods), query):
             if query % samples[name].stride == 0:
-                samples[name].take(methods[name], query, (query or num_queries) - 1, k, warm=warm)
+                others_data.sum()
+                samples[name].take(methods[name], query, k)
     return {name: taken.summary() for name, taken in samples.items()}
 
 
@@ -77,13 +95,11 @@ class _Samples:
 
     @classmethod
     def probe(cls, method: Method, num_queries: int, k: int, seconds: float) -> "_Samples":
-        estimate = min(timed(lambda: method.query(0, k))[0] for _ in range(2))
-        affordable = max(FEWEST_QUERIES, int(seconds / estimate))
-        return cls(estimate, max(1, num_queries // affordable), [], [], [])
+        estimate_s = min(timed(lambda: method.query(0, k))[0] for _ in range(2))
+        affordable = max(FEWEST_QUERIES, int(seconds / estimate_s))
+        return cls(estimate_s, max(1, num_queries // affordable), [], [], [])
 
-    def take(self, method: Method, query: int, other: int, k: int, *, warm: bool) -> None:
-        if warm and self.estimate_s < WARM_BELOW_S:
-            method.query(other, k)
+    def take(self, method: Method, query: int, k: int) -> None:
         wall_s, cpu_s = timed(lambda: method.query(query, k))
         self.wall_s.append(wall_s)
         self.cpu_s.append(cpu_s)
@@ -97,6 +113,21 @@ class _Samples:
                 float(np.percentile(self.scored, percent)) for percent in (50, 95)
             )
         return summary
+
+
+def _probe(methods: Mapping[str, Method], num_queries: int, k: int, seconds: float) -> dict[str, _Samples]:
+    return {name: _Samples.probe(method, num_queries, k, seconds) for name, method in methods.items()}
+
+
+def _blocks(num_queries: int, size: int) -> Iterator[list[int]]:
+    for start in range(0, num_queries, size):
+        yield list(range(start, min(start + size, num_queries)))
+
+
+def _rotated(names: list[str], turn: int) -> list[str]:
+    """Return the names from another one on: no method always runs after the same one."""
+    first = turn % len(names)
+    return names[first:] + names[:first]
 
 
 def timed(call: Callable[[], object]) -> tuple[float, float]:
@@ -115,49 +146,3 @@ def statistics(wall_s: list[float], cpu_s: list[float]) -> dict[str, Any]:
 
 def _percentile_ms(seconds: list[float], percent: int) -> float:
     return round(float(np.percentile(seconds, percent)) * 1e3, 5)
-
-
-def private_bytes() -> int:
-    """Return the memory of this process that no other can share, after giving back what is free."""
-    gc.collect()
-    with suppress(AttributeError):  # glibc alone has it
-        ctypes.CDLL(None).malloc_trim(0)
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
-
-
-def machine() -> dict[str, Any]:
-    """Return what a reader needs to know of where the figures come from."""
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.exists() else []
-    pairs = (line.partition(":") for line in lines)
-    fields = {name.strip(): value.strip() for name, _, value in pairs}
-    flags = fields.get("flags", "").split()
-    return {
-        "cpu": fields.get("model name", platform.processor()),
-        "family": fields.get("cpu family"),
-        "model": fields.get("model"),
-        "instructions": [name for name in ("avx2", "avx512bw", "avx512vbmi", "asimd") if name in flags],
-        "cache": fields.get("cache size"),
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "architecture": platform.machine(),
-        "load": round(os.getloadavg()[0], 2),
-    }
-
-
-def versions() -> dict[str, str | None]:
-    """Return the versions of Python and of the libraries measured; None for one that is missing."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def today() -> str:
-    """Return the date, in UTC."""
-    return datetime.now(UTC).date().isoformat()

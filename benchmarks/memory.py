@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import Workload
-from benchmarks.measure import one_core, private_bytes, timed
+from benchmarks.machine import private_bytes
+from benchmarks.measure import one_core, timed
 from benchmarks.methods import CANDIDATES
 from benchmarks.peers import limit_threads
 

@@ -7,11 +7,11 @@ from benchmarks.methods import LABELS
 
 PANELS = {"random tables": ("gaussian",), "trained model": ("trained", "resampled")}
 MARKERS = "osD^vPX*"
-K = 10
+STYLES = {"warm": "-", "cold": ":"}
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """Write median and 99th percentile over N, a panel per kind of catalogue; the suffix gives the format."""
+    """Write the median over N, a panel per kind of catalogue; the suffix gives the format."""
     import matplotlib as mpl  # noqa: PLC0415  # only this needs it
 
     mpl.use("svg" if path.suffix == ".svg" else "agg")
@@ -30,7 +30,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
             _draw(axis, results, kinds, members)
             axis.set(xscale="log", yscale="log", xlabel="items in the catalogue", title=title)
             axis.grid(alpha=0.3)
-        axes[0][0].set_ylabel(f"top {K}, one query, one core: ms (dotted: 99th percentile)")
+        axes[0][0].set_ylabel(
+            f"top {results['latency'][0]['k']}, one query, one core: median ms (dotted: cold caches)"
+        )
         handles = {
             label: line
             for axis in axes[0]
@@ -48,14 +50,20 @@ def _draw(
     axis: Any, results: dict[str, Any], kinds: dict[str, tuple[str, int]], members: tuple[str, ...]
 ) -> None:
     for number, (name, label) in enumerate(LABELS.items()):
-        points = sorted(
-            (kinds[row["workload"]][1], row["p50_ms"], row["p99_ms"])
-            for row in results["latency"]
-            if row["method"] == name and row["k"] == K and kinds[row["workload"]][0] in members
-        )
-        if not points:
-            continue
-        sizes, medians, tails = zip(*points, strict=True)
-        style = {"color": f"C{number}", "linewidth": 2.5 if name.startswith("cpu") else 1.2}
-        axis.plot(sizes, medians, marker=MARKERS[number], markersize=5, label=label, **style)
-        axis.plot(sizes, tails, linestyle=":", color=style["color"], linewidth=1)
+        for caches, style in STYLES.items():
+            points = sorted(
+                (kinds[row["workload"]][1], row["p50_ms"])
+                for row in results["latency"]
+                if (row["method"], row["caches"], row["k"]) == (name, caches, results["latency"][0]["k"])
+                and kinds[row["workload"]][0] in members
+            )
+            axis.plot(
+                [size for size, _ in points],
+                [median for _, median in points],
+                color=f"C{number}",
+                marker=MARKERS[number],
+                markersize=4,
+                linestyle=style,
+                linewidth=2.2 if name == "cpu" else 1.1,
+                label=label if points and caches == "warm" else None,
+            )

@@ -60,10 +60,11 @@ def publish(
 def markdown(results: Row) -> str:
     """Return all tables, with where, when and how they were measured."""
     parts = [_provenance(results)]
-    for k in sorted({row["k"] for row in results["latency"]}):
+    ks = sorted({row["k"] for row in results["latency"]})
+    for k, caches in (*((k, "warm") for k in ks), (ks[0], "cold")):
         parts += [
-            f"Top {k}, one query at a time on one core; milliseconds, median (99th percentile):",
-            _latency(results, k),
+            f"Top {k}, one query at a time on one core, {caches}; milliseconds, median (99th percentile):",
+            _latency(results, k, caches),
         ]
     if results["memory"]:
         parts += [
@@ -95,7 +96,8 @@ def _provenance(results: Row) -> str:
         "The matrix product and FAISS start from the query vector, the others from the score table. "
         "*Random*: Gaussian tables and uniform codes. *Trained*: an encoder's tables of real histories over "
         "its own catalogue. *Like trained*: the same tables over that catalogue's codes, drawn again and "
-        "perturbed." + (f" Left out: {left_out}." if left_out else "")
+        "perturbed. *Warm*: after other queries of the same method; *cold*: after so much other data that "
+        "nothing of the catalogue is cached." + (f" Left out: {left_out}." if left_out else "")
     )
 
 
@@ -106,8 +108,8 @@ def _columns(results: Row) -> dict[str, str]:
     }
 
 
-def _latency(results: Row, k: int) -> str:
-    rows = [row for row in results["latency"] if row["k"] == k]
+def _latency(results: Row, k: int, caches: str) -> str:
+    rows = [row for row in results["latency"] if row["k"] == k and row["caches"] == caches]
     cells = {(row["method"], row["workload"]): _cell(row) for row in rows}
     return _table("items", _columns(results), _ordered(row["method"] for row in rows), cells)
 

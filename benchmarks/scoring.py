@@ -18,7 +18,8 @@ from typing import Any
 from benchmarks import data, report
 from benchmarks.data import Workload
 from benchmarks.filters import measure_filters
-from benchmarks.measure import interleaved, machine, one_core, timed, today, versions
+from benchmarks.machine import machine, today, versions
+from benchmarks.measure import cold, one_core, timed, warm
 from benchmarks.memory import measure_memory
 from benchmarks.method import Candidate, Method
 from benchmarks.methods import CANDIDATES
@@ -29,6 +30,7 @@ from benchmarks.validate import DisagreementError, validate
 
 SCHEMA_VERSION = 1
 VALIDATED_SECONDS = 10.0
+CACHES = {"warm": warm, "cold": cold}
 FEWEST_VALIDATED, MOST_VALIDATED = 3, 20
 FILTERED_QUERIES = 100
 LARGEST_DETAILED = 2_000_000
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limit_threads(1)
     results: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION, "date": today(), "machine": machine(), "versions": versions(),
-        "settings": {"queries": options.queries, "seconds": options.seconds, "warm": not options.cold,
+        "settings": {"queries": options.queries, "seconds": options.seconds,
                      "batch": options.batch},
         "workloads": [], "skipped": [], "latency": [], "builds": [],
         "filters": [], "throughput": [], "memory": [],
@@ -82,7 +84,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--batch", type=int, default=64, help="queries answered together, to measure throughput")
     add("--methods", nargs="+", choices=[candidate.name for candidate in CANDIDATES], help="default: all")
     add("--core", type=int, help="the core to run on (default: the last one allowed)")
-    add("--cold", action="store_true", help="time each call with the caches as the method before left them")
     add("--latency-only", action="store_true", help="leave out filters, batches and memory")
     add("--output", type=Path, default=Path("runs/bench/scoring.json"))
     add("--docs", action="store_true", help="also write README.md's table and docs/scoring.svg")
@@ -120,12 +121,12 @@ def _measure_latency(workload: Workload, options: argparse.Namespace, results: d
     with one_core(options.core):
         _validate(workload, methods, options.k)
         for k in options.k:
-            taken = interleaved(
-                ready, len(workload.tables), k, seconds=options.seconds, warm=not options.cold
-            )
-            rows = [{"workload": workload.name, "k": k, "method": name} | taken[name] for name in ready]
-            results["latency"] += rows
-            _print_rows(rows)
+            for caches, measure in CACHES.items():
+                taken = measure(ready, len(workload.tables), k, seconds=options.seconds)
+                where = {"workload": workload.name, "k": k, "caches": caches}
+                rows = [where | {"method": name} | taken[name] for name in ready]
+                results["latency"] += rows
+                _print_rows(rows, "caches")
     return list(ready)
 
 
@@ -178,7 +179,7 @@ def _validate(workload: Workload, methods: list[tuple[Candidate, Method]], ks: S
     validate(workload, specification, others, ks, affordable)
 
 
-def _print_rows(rows: list[dict[str, Any]], column: str = "workload") -> None:
+def _print_rows(rows: list[dict[str, Any]], column: str) -> None:
     for row in rows:
         scored = f"  scored {row['scored_items_p50']:,.0f}" if "scored_items_p50" in row else ""
         print(

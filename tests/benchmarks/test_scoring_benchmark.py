@@ -196,7 +196,8 @@ def results(tmp_path_factory) -> Path:
 
 def test_every_method_is_measured(results):
     found = json.loads(results.read_text())
-    assert [row["method"] for row in found["latency"]] == ["numpy", *PEERS, "recjpqprune", "cpu"]
+    assert [row["method"] for row in found["latency"]] == 2 * ["numpy", *PEERS, "recjpqprune", "cpu"]
+    assert {row["caches"] for row in found["latency"]} == {"warm", "cold"}
     for row in found["latency"]:
         assert 0 < row["min_ms"] <= row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["queries"] == 4
