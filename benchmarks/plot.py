@@ -17,22 +17,22 @@ def plot(results: dict[str, Any], path: Path) -> None:
     mpl.use("svg" if path.suffix == ".svg" else "agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
+    k = results["latency"][0]["k"]
     kinds = {entry["name"]: (entry["kind"], entry["items"]) for entry in results["workloads"]}
     panels = {title: members for title, members in PANELS.items()
               if any(kind in members for kind, _ in kinds.values())}  # fmt: skip
     # A fixed salt and no date: the same results give the same bytes.
-    with mpl.rc_context({"svg.hashsalt": "recjpq", "font.size": 9, "axes.spines.top": False,
+    with mpl.rc_context({"svg.hashsalt": "recjpq", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
                          "axes.spines.right": False}):  # fmt: skip
         figure, axes = plt.subplots(
             1, len(panels), figsize=(4.6 * len(panels), 4.2), sharey=True, squeeze=False, layout="constrained"
         )
         for axis, (title, members) in zip(axes[0], panels.items(), strict=True):
-            _draw(axis, results, kinds, members)
+            _draw(axis, [row for row in results["latency"] if row["k"] == k], kinds, members)
             axis.set(xscale="log", yscale="log", xlabel="items in the catalogue", title=title)
             axis.grid(alpha=0.3)
-        axes[0][0].set_ylabel(
-            f"top {results['latency'][0]['k']}, one query, one core: median ms (dotted: cold caches)"
-        )
+        axes[0][0].set_ylabel("median ms (dotted: cold caches)")
+        figure.suptitle(f"Exact top {k}, one query at a time on one core")
         handles = {
             label: line
             for axis in axes[0]
@@ -47,20 +47,19 @@ def plot(results: dict[str, Any], path: Path) -> None:
 
 
 def _draw(
-    axis: Any, results: dict[str, Any], kinds: dict[str, tuple[str, int]], members: tuple[str, ...]
+    axis: Any, rows: list[dict[str, Any]], kinds: dict[str, tuple[str, int]], members: tuple[str, ...]
 ) -> None:
     for number, (name, label) in enumerate(LABELS.items()):
         for caches, style in STYLES.items():
             points = sorted(
                 (kinds[row["workload"]][1], row["p50_ms"])
-                for row in results["latency"]
-                if (row["method"], row["caches"], row["k"]) == (name, caches, results["latency"][0]["k"])
-                and kinds[row["workload"]][0] in members
+                for row in rows
+                if (row["method"], row["caches"]) == (name, caches) and kinds[row["workload"]][0] in members
             )
             axis.plot(
                 [size for size, _ in points],
                 [median for _, median in points],
-                color=f"C{number}",
+                color="black" if name == "cpu" else f"C{number}",
                 marker=MARKERS[number],
                 markersize=4,
                 linestyle=style,

@@ -6,6 +6,7 @@ the comparison is of algorithms and not of languages. `native/recjpq_prune.cpp` 
 
 import ctypes
 import hashlib
+import os
 import platform
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from recjpq.scoring import TopK
 
 SOURCE = Path(__file__).parent / "native" / "recjpq_prune.cpp"
+BUILD = Path(__file__).parents[1] / "build" / "benchmarks"
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
 PUBLISHED_GROUP = 8
 """Sub-ids processed at a time, as in the paper."""
@@ -95,11 +97,13 @@ def _library() -> ctypes.CDLL:
     key = hashlib.sha256(
         SOURCE.read_bytes() + repr((FLAGS, platform.machine(), _processor())).encode()
     ).hexdigest()[:16]
-    built = Path(tempfile.gettempdir()) / f"recjpq-prune-{key}.so"
+    built = BUILD / f"recjpq-prune-{key}.so"
     if not built.exists():
-        with tempfile.TemporaryDirectory() as directory:
+        BUILD.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=BUILD) as directory:
             fresh = Path(directory) / built.name
-            subprocess.run(["g++", *FLAGS, str(SOURCE), "-o", str(fresh)], check=True)
+            compiler = os.environ.get("CXX", "c++")
+            subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(fresh)], check=True)
             fresh.replace(built)  # another process may be doing the same
     library = ctypes.CDLL(str(built))
     library.prune_build.restype = ctypes.c_void_p

@@ -91,8 +91,8 @@ def _provenance(results: Row) -> str:
     )
     return (
         f"Measured on {results['date']} on {machine['cpu']} (family {machine['family']}, model "
-        f"{machine['model']}; {instructions or machine['architecture']}; {machine['cores']} cores) with "
-        f"{libraries}. Every method gave the answers of the NumPy specification before it was timed. "
+        f"{machine['model']}; {instructions or machine['architecture']}; {machine['cores']} cores, load "
+        f"{machine['load']} at the start) with {libraries}. Every method gave the answers of the NumPy specification before it was timed. "
         "The matrix product and FAISS start from the query vector, the others from the score table. "
         "*Random*: Gaussian tables and uniform codes. *Trained*: an encoder's tables of real histories over "
         "its own catalogue. *Like trained*: the same tables over that catalogue's codes, drawn again and "
@@ -149,7 +149,7 @@ def _cell(row: Row) -> str:
 
 
 def _short(milliseconds: float) -> str:
-    """Return three significant digits, and no exponent."""
+    """Return about three significant digits, and no exponent."""
     digits = 0 if milliseconds >= 100 else 1 if milliseconds >= 10 else 2 if milliseconds >= 1 else 3
     return f"{milliseconds:,.{digits}f}"
 
