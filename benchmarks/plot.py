@@ -22,8 +22,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
     panels = {title: members for title, members in PANELS.items()
               if any(kind in members for kind, _ in kinds.values())}  # fmt: skip
     # A fixed salt and no date: the same results give the same bytes.
-    with mpl.rc_context({"svg.hashsalt": "recjpq", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
-                         "axes.spines.right": False}):  # fmt: skip
+    with mpl.rc_context({"svg.hashsalt": "recjpq", "svg.fonttype": "none", "font.size": 9,
+                         "axes.spines.top": False, "axes.spines.right": False}):  # fmt: skip
         figure, axes = plt.subplots(
             1, len(panels), figsize=(4.6 * len(panels), 4.2), sharey=True, squeeze=False, layout="constrained"
         )

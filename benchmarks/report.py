@@ -92,7 +92,8 @@ def _provenance(results: Row) -> str:
     return (
         f"Measured on {results['date']} on {machine['cpu']} (family {machine['family']}, model "
         f"{machine['model']}; {instructions or machine['architecture']}; {machine['cores']} cores, load "
-        f"{machine['load']} at the start) with {libraries}. Every method gave the answers of the NumPy specification before it was timed. "
+        f"{machine['load']} at the start) with {libraries}. "
+        "Every method gave the answers of the NumPy specification before it was timed. "
         "The matrix product and FAISS start from the query vector, the others from the score table. "
         "*Random*: Gaussian tables and uniform codes. *Trained*: an encoder's tables of real histories over "
         "its own catalogue. *Like trained*: the same tables over that catalogue's codes, drawn again and "
