@@ -4,6 +4,8 @@ PIP := .venv/bin/pip --disable-pip-version-check
 SOURCES := pyproject.toml $(wildcard recjpq/native/*)
 # What the demo passes to `recjpq-train all`, such as DEMO_TRAIN="--set train.max_epochs=2".
 DEMO_TRAIN ?=
+# What `make bench` is told, such as BENCH="--artifact DIR --dataset DIR --docs"; see `--help`.
+BENCH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check bench clean
@@ -29,8 +31,8 @@ check: .venv/.installed-dev ## format, lint and types
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-bench: .venv/.installed-dev ## exact top-k: validate, then measure
-	.venv/bin/python -m benchmarks.scoring
+bench: .venv/.installed-dev ## exact top-k: validate, then measure beside other methods
+	.venv/bin/python -m benchmarks.scoring $(BENCH)
 
 clean: ## remove the virtual environment and build products
 	rm -rf .venv build dist
@@ -50,5 +52,5 @@ clean: ## remove the virtual environment and build products
 
 .venv/.installed-dev: .venv/bin/python $(SOURCES)
 	@echo 'installing everything for development into .venv (a minute or two)'
-	$(PIP) install --quiet --editable '.[cpu,training,dev]'
+	$(PIP) install --quiet --editable '.[cpu,training,bench,dev]'
 	@touch $@ .venv/.installed-training .venv/.installed-serving

@@ -1,98 +1,197 @@
-"""Exact top-k: our CPU kernel beside the NumPy specification, in one process, validated before it is timed.
+"""Exact top-k over a catalogue of codes: this project's kernel beside its peers, validated, then timed.
 
-    python -m benchmarks.scoring [--items 100000 1000000] [--queries 50] [--output runs/bench/scoring.json]
+    python -m benchmarks.scoring                               random tables, 100 thousand to 10 million items
+    python -m benchmarks.scoring --artifact DIR --dataset DIR  a trained catalogue and larger ones like it too
 
-Score tables are random Gaussian and codes uniform: no skew that a method could exploit.
+One process, one core, one thread; methods take turns query by query. Only what has given the answers of the
+NumPy specification is timed. Results go to a JSON file; `--docs` also renews the README's table and the plot.
 """
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from benchmarks import data, report
+from benchmarks.data import Workload
+from benchmarks.filters import measure_filters
+from benchmarks.machine import machine, today, versions
+from benchmarks.measure import cold, one_core, timed, warm
+from benchmarks.memory import measure_memory
+from benchmarks.method import Candidate, Method
+from benchmarks.methods import CANDIDATES
+from benchmarks.ours import SPECIFICATION
+from benchmarks.peers import limit_threads, load_libraries
+from benchmarks.throughput import measure_throughput
+from benchmarks.validate import DisagreementError, validate
 
-from recjpq.scoring import Scorer, load_scorer
+SCHEMA_VERSION = 1
+VALIDATED_SECONDS = 10.0
+CACHES = {"warm": warm, "cold": cold}
+FEWEST_VALIDATED, MOST_VALIDATED = 3, 20
+FILTERED_QUERIES = 100
+LARGEST_DETAILED = 2_000_000
+"""More than latency is measured on the trained catalogue and on the largest random one up to this size."""
 
-NUM_SPLITS, NUM_SUB_IDS = 8, 256
-BACKENDS = ("numpy", "cpu")
-VALIDATED_QUERIES = 5
+
+class LeftOutError(Exception):
+    """A method cannot run on a workload."""
 
 
-def main() -> int:
-    """Validate, measure, print a table, write JSON; returns 1 if a method is not exact."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--items", type=int, nargs="+", default=[100_000, 1_000_000], metavar="N")
-    parser.add_argument("--k", type=int, nargs="+", default=[10, 100])
-    parser.add_argument("--queries", type=int, default=50, help="timed queries of each method")
-    parser.add_argument("--output", type=Path, default=Path("runs/bench/scoring.json"))
-    options = parser.parse_args()
-    rng = np.random.default_rng(0)
-    tables = rng.standard_normal((options.queries, 1, NUM_SPLITS, NUM_SUB_IDS)).astype(np.float32)
-    results = []
-    print(f"{'N':>10} {'k':>5} {'method':>8} {'median ms':>10} {'p99 ms':>8}   exact")
-    for num_items in options.items:
-        codes = rng.integers(0, NUM_SUB_IDS, size=(num_items, NUM_SPLITS), dtype=np.uint8)
-        scorers = {name: load_scorer(codes, name) for name in BACKENDS}
-        for k in options.k:
-            if not _exact(scorers, tables[:VALIDATED_QUERIES], k):
-                print(f"N={num_items}, k={k}: the methods disagree; nothing is timed", file=sys.stderr)
-                return 1
-            for name, scorer in scorers.items():
-                result = {"items": num_items, "k": k, "method": name} | _time(scorer, tables, k)
-                results.append(result)
-                median, p99 = result["median_ms"], result["p99_ms"]
-                print(f"{num_items:>10} {k:>5} {name:>8} {median:>10.3f} {p99:>8.3f}   yes")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({"machine": machine(), "results": results}, indent=2) + "\n")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write; returns 1 if a method is not exact."""
+    options = _options(arguments)
+    load_libraries()
+    limit_threads(1)
+    results: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION, "date": today(), "machine": machine(), "versions": versions(),
+        "settings": {"queries": options.queries, "seconds": options.seconds,
+                     "batch": options.batch},
+        "workloads": [], "skipped": [], "latency": [], "builds": [],
+        "filters": [], "throughput": [], "memory": [],
+    }  # fmt: skip
+    try:
+        for workload, detailed in _workloads(options):
+            results["workloads"].append(workload.describe())
+            _measure(workload, options, results, detailed=detailed)
+            _write(options.output, results)  # after each, for a long run may be cut short
+    except DisagreementError as error:
+        print(f"not exact, so nothing more is timed: {error}", file=sys.stderr)
+        return 1
     print(f"written: {options.output}")
-    return 0
+    return report.main([str(options.output)]) if options.docs else 0
 
 
-def machine() -> dict[str, Any]:
-    """Return what a reader needs to know of where the figures come from."""
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.exists() else []
-    model = next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
-        platform.processor(),
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scoring",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "python": platform.python_version(),
-    }
+    add = parser.add_argument
+    add("--items", type=int, nargs="*", default=[100_000, 1_000_000, 10_000_000], metavar="N",
+        help="sizes of the random catalogues")  # fmt: skip
+    add("--artifact", type=Path, help="an artifact, or a directory of versions")
+    add("--dataset", type=Path, help="the prepared dataset that the artifact was trained on")
+    add("--grow", type=int, nargs="*", default=[1_000_000, 3_000_000, 10_000_000], metavar="N",
+        help="sizes of the catalogues resampled from the artifact's")  # fmt: skip
+    add("--k", type=int, nargs="+", default=[10, 100])
+    add("--queries", type=int, default=200, help="timed queries of each method")
+    add("--seconds", type=float, default=10.0, help="a slower method gets fewer queries, at least 10")
+    add("--batch", type=int, default=64, help="queries answered together, to measure throughput")
+    add("--methods", nargs="+", choices=[candidate.name for candidate in CANDIDATES], help="default: all")
+    add("--core", type=int, help="the core to run on (default: the last one allowed)")
+    add("--latency-only", action="store_true", help="leave out filters, batches and memory")
+    add("--output", type=Path, default=Path("runs/bench/scoring.json"))
+    add("--docs", action="store_true", help="also write README.md's table and docs/scoring.svg")
+    options = parser.parse_args(arguments)
+    if (options.artifact is None) != (options.dataset is None):
+        parser.error("--artifact and --dataset go together")
+    return options
 
 
-def _exact(scorers: dict[str, Scorer], tables: np.ndarray[Any, np.dtype[np.float32]], k: int) -> bool:
-    for table in tables:
-        (expected,) = scorers["numpy"].top_k(table, k)
-        for scorer in scorers.values():
-            (found,) = scorer.top_k(table, k)
-            if not (
-                np.array_equal(found.ids, expected.ids) and np.array_equal(found.scores, expected.scores)
-            ):
-                return False
-    return True
+def _workloads(options: argparse.Namespace) -> Iterator[tuple[Workload, bool]]:
+    """Make one catalogue at a time, for they are large; say whether to measure more than latency on it."""
+    largest = max((size for size in options.items if size <= LARGEST_DETAILED), default=0)
+    for num_items in options.items:
+        yield data.gaussian(num_items, options.queries), num_items == largest
+    if options.artifact:
+        real = data.trained(options.artifact, options.dataset, options.queries)
+        yield real, True
+        for num_items in options.grow:
+            yield data.resampled(real, num_items), False
 
 
-def _time(scorer: Scorer, tables: np.ndarray[Any, np.dtype[np.float32]], k: int) -> dict[str, float]:
-    scorer.top_k(tables[0], k)  # warm the caches
-    times = []
-    for query in range(len(tables)):
-        start = time.perf_counter()
-        scorer.top_k(tables[query], k)
-        times.append((time.perf_counter() - start) * 1e3)
-    return {"median_ms": statistics.median(times), "p99_ms": float(np.percentile(times, 99))}
+def _measure(
+    workload: Workload, options: argparse.Namespace, results: dict[str, Any], *, detailed: bool
+) -> None:
+    print(f"\n{workload.name}: {workload.num_items:,} items, {len(workload.tables)} queries", flush=True)
+    names = _measure_latency(workload, options, results)  # its indexes are gone before the next are built
+    if detailed and not options.latency_only:
+        _measure_details(workload, options, results, names)
+
+
+def _measure_latency(workload: Workload, options: argparse.Namespace, results: dict[str, Any]) -> list[str]:
+    """Validate and time what can run on this workload, and return its names."""
+    methods = _build(workload, options.methods, results)
+    ready = {candidate.name: method for candidate, method in methods}
+    with one_core(options.core):
+        _validate(workload, methods, options.k)
+        for k in options.k:
+            for caches, measure in CACHES.items():
+                taken = measure(ready, len(workload.tables), k, seconds=options.seconds)
+                where = {"workload": workload.name, "k": k, "caches": caches}
+                rows = [where | {"method": name} | taken[name] for name in ready]
+                results["latency"] += rows
+                _print_rows(rows, "caches")
+    return list(ready)
+
+
+def _measure_details(
+    workload: Workload, options: argparse.Namespace, results: dict[str, Any], names: list[str]
+) -> None:
+    with one_core(options.core):
+        rows = measure_filters(
+            workload,
+            validated=FEWEST_VALIDATED,
+            num_queries=min(FILTERED_QUERIES, len(workload.tables)),
+            seconds=options.seconds,
+        )
+    results["filters"] += rows
+    _print_rows(rows, "filter")
+    rows = measure_throughput(workload, batch=options.batch, names=names)
+    results["throughput"] += rows
+    for row in rows:
+        print(f"{row['method']:>12}  {row['threads']} threads  {row['queries_per_s']:>10,.0f} queries/s")
+    rows = measure_memory(workload, names)
+    results["memory"] += rows
+    for row in rows:
+        print(f"{row['method']:>12}  {row['private_bytes_per_item']:>8.2f} private bytes an item")
+
+
+def _build(
+    workload: Workload, names: Sequence[str] | None, results: dict[str, Any]
+) -> list[tuple[Candidate, Method]]:
+    """Make ready what can run here; what cannot is stated, never dropped in silence."""
+    methods = []
+    for candidate in (candidate for candidate in CANDIDATES if not names or candidate.name in names):
+        where = {"workload": workload.name, "method": candidate.name}
+        try:
+            if reason := candidate.why_not(workload):
+                raise LeftOutError(reason)
+            start = time.perf_counter()
+            methods.append((candidate, candidate.build(workload)))
+            results["builds"].append(where | {"build_s": round(time.perf_counter() - start, 4)})
+        except (LeftOutError, ImportError) as error:
+            print(f"{candidate.name} is left out: {error}")
+            results["skipped"].append(where | {"reason": str(error)})
+    return methods
+
+
+def _validate(workload: Workload, methods: list[tuple[Candidate, Method]], ks: Sequence[int]) -> None:
+    specification = SPECIFICATION.build(workload).query
+    seconds, _ = timed(lambda: specification(0, 1))
+    affordable = max(FEWEST_VALIDATED, min(MOST_VALIDATED, int(VALIDATED_SECONDS / seconds)))
+    others = [(candidate, method) for candidate, method in methods if candidate is not SPECIFICATION]
+    validate(workload, specification, others, ks, affordable)
+
+
+def _print_rows(rows: list[dict[str, Any]], column: str) -> None:
+    for row in rows:
+        scored = f"  scored {row['scored_items_p50']:,.0f}" if "scored_items_p50" in row else ""
+        print(
+            f"{row['method']:>12}  k={row['k']:<4} p50 {row['p50_ms']:>10.3f}  p95 {row['p95_ms']:>10.3f}  "
+            f"p99 {row['p99_ms']:>10.3f} ms  n={row['queries']:<4} {row[column]}{scored}",
+            flush=True,
+        )
+
+
+def _write(path: Path, results: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

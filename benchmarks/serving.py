@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from benchmarks.scoring import machine
+from benchmarks.machine import machine
 from recjpq.artifact import find_artifact, load_artifact
 
 

@@ -1,0 +1,172 @@
+"""The results as a reader sees them: the README's tables and the plot, both made from the JSON file.
+
+python -m benchmarks.report [runs/bench/scoring.json]
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.methods import LABELS
+from benchmarks.peers import PEERS
+from benchmarks.plot import plot
+
+BEGIN, END = "<!-- scoring:begin -->", "<!-- scoring:end -->"
+KINDS = {"gaussian": "random", "trained": "trained", "resampled": "like trained"}
+INSTRUCTIONS = {"avx2": "AVX2", "avx512bw": "AVX-512", "avx512vbmi": "AVX-512 VBMI", "asimd": "NEON"}
+
+PEER_NAMES = {candidate.name for candidate in PEERS}
+
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Renew the tables and the plot from a results' file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("results", type=Path, nargs="?", default=Path("runs/bench/scoring.json"))
+    parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    parser.add_argument("--plot", type=Path, default=Path("docs/scoring.svg"))
+    options = parser.parse_args(arguments)
+    try:
+        publish(options.results, options.readme, options.plot)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def publish(
+    results: Path, readme: Path = Path("README.md"), picture: Path = Path("docs/scoring.svg")
+) -> None:
+    """Write the tables between the README's two marks, and the plot.
+
+    Raises:
+        ValueError: the README lacks the marks.
+    """
+    found = json.loads(results.read_text())
+    plot(found, picture)
+    print(f"written: {picture}")
+    text = readme.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"{readme}: expected one line {BEGIN} and, after it, one line {END}")
+    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
+    readme.write_text(f"{before}{BEGIN}\n{markdown(found)}\n{after}")
+    print(f"written: {readme}")
+
+
+def markdown(results: Row) -> str:
+    """Return all tables, with where, when and how they were measured."""
+    parts = [_provenance(results)]
+    ks = sorted({row["k"] for row in results["latency"]})
+    for k, caches in (*((k, "warm") for k in ks), (ks[0], "cold")):
+        parts += [
+            f"Top {k}, one query at a time on one core, {caches}; milliseconds, median (99th percentile):",
+            _latency(results, k, caches),
+        ]
+    if results["memory"]:
+        parts += [
+            "What each method costs: its own memory besides the codes, a byte a split, which all processes "
+            f"share, and top-10 throughput in batches of {results['settings']['batch']}:",
+            _costs(results),
+        ]
+    if results["filters"]:
+        parts += [
+            "Top 10 of a part of the catalogue; milliseconds, median (99th percentile):",
+            _filters(results),
+        ]
+    return "\n\n".join(parts)
+
+
+def _provenance(results: Row) -> str:
+    machine, versions = results["machine"], results["versions"]
+    instructions = ", ".join(INSTRUCTIONS[name] for name in machine["instructions"])
+    libraries = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    left_out = "; ".join(
+        f"{LABELS[row['method']]} on {row['workload']} ({row['reason']})"
+        for row in results["skipped"]
+        if row["method"] in PEER_NAMES
+    )
+    return (
+        f"Measured on {results['date']} on {machine['cpu']} (family {machine['family']}, model "
+        f"{machine['model']}; {instructions or machine['architecture']}; {machine['cores']} cores, load "
+        f"{machine['load']} at the start) with {libraries}. "
+        "Every method gave the answers of the NumPy specification before it was timed. "
+        "The matrix product and FAISS start from the query vector, the others from the score table. "
+        "*Random*: Gaussian tables and uniform codes. *Trained*: an encoder's tables of real histories over "
+        "its own catalogue. *Like trained*: the same tables over that catalogue's codes, drawn again and "
+        "perturbed. *Warm*: after other queries of the same method; *cold*: after so much other data that "
+        "nothing of the catalogue is cached." + (f" Left out: {left_out}." if left_out else "")
+    )
+
+
+def _columns(results: Row) -> dict[str, str]:
+    """Return the heading of every workload."""
+    return {
+        entry["name"]: f"{KINDS[entry['kind']]} {_size(entry['items'])}" for entry in results["workloads"]
+    }
+
+
+def _latency(results: Row, k: int, caches: str) -> str:
+    rows = [row for row in results["latency"] if row["k"] == k and row["caches"] == caches]
+    cells = {(row["method"], row["workload"]): _cell(row) for row in rows}
+    return _table("items", _columns(results), _ordered(row["method"] for row in rows), cells)
+
+
+def _filters(results: Row) -> str:
+    headings = _columns(results)
+    cells = {(f"{LABELS[row['method']]}, {headings[row['workload']]}", row["filter"]): _cell(row)
+             for row in results["filters"]}  # fmt: skip
+    columns = {row["filter"]: row["filter"] for row in results["filters"]}
+    return _table("", columns, list(dict.fromkeys(name for name, _ in cells)), cells)
+
+
+def _costs(results: Row) -> str:
+    headings = _columns(results)
+    cells: dict[tuple[str, str], str] = {}
+    for row in results["memory"]:
+        heading = headings[row["workload"]]
+        cells[row["method"], f"build s, {heading}"] = f"{row['build_s']:.2f}"
+        cells[row["method"], f"bytes/item, {heading}"] = f"{max(0.0, row['private_bytes_per_item']):.1f}"
+    for row in results["throughput"]:
+        plural = "core" if row["threads"] == 1 else "cores"
+        column = f"queries/s, {headings[row['workload']]}, {row['threads']} {plural}"
+        cells[row["method"], column] = f"{row['queries_per_s']:,.0f}"
+    columns = {column: column for _, column in cells}
+    return _table("", columns, _ordered(name for name, _ in cells), cells)
+
+
+def _size(items: int) -> str:
+    for unit, scale in (("M", 1_000_000), ("k", 1_000)):
+        if items >= scale and items % scale == 0:
+            return f"{items // scale} {unit}"
+    return f"{items:,}"
+
+
+def _cell(row: Row) -> str:
+    return f"{_short(row['p50_ms'])} ({_short(row['p99_ms'])})"
+
+
+def _short(milliseconds: float) -> str:
+    """Return about three significant digits, and no exponent."""
+    digits = 0 if milliseconds >= 100 else 1 if milliseconds >= 10 else 2 if milliseconds >= 1 else 3
+    return f"{milliseconds:,.{digits}f}"
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    present = set(names)
+    return [name for name in LABELS if name in present]
+
+
+def _table(corner: str, columns: dict[str, str], names: list[str], cells: dict[tuple[str, str], str]) -> str:
+    lines = [f"| {corner} | {' | '.join(columns.values())} |", f"|---|{'---:|' * len(columns)}"]
+    for name in names:
+        values = " | ".join(cells.get((name, column), "") for column in columns)
+        lines.append(f"| {LABELS.get(name, name)} | {values} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
