@@ -24,7 +24,6 @@ class Progress:
         loss_sum, tokens: of the epoch under way.
         best_ndcg, best_epoch: of the best validation, -1 before the first; epochs count from 1.
         history: one entry per finished epoch: loss, validation metrics.
-        finished: no epoch is left.
     """
 
     epoch: int = 0
@@ -35,7 +34,6 @@ class Progress:
     best_ndcg: float = -1.0
     best_epoch: int = -1
     history: tuple[dict[str, float], ...] = field(default=())
-    finished: bool = False
 
     def after_step(self, loss: float, tokens: int) -> Self:
         """Return the progress after one more batch of `tokens` tokens."""

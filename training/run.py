@@ -50,13 +50,13 @@ class Run:
 
     def evaluate(self) -> dict[str, Any]:
         """Rank the test cases with the best weights into `report.json`."""
-        progress = self._checkpoints.load_best(self._model)
+        progress, weights = self._load_best()
         encode = torch_encoder(self._model)
         report = evaluate(
             encode, self._scorer, self.split, self.config.model.max_length, self.config.evaluation
         )
         report |= {
-            "made_from": self._made_from,
+            "weights": weights,
             "best_epoch": progress.best_epoch,
             "history": progress.history,
         }
@@ -66,22 +66,23 @@ class Run:
     def export(self, version: str | None = None) -> Path:
         """Write the best weights as `artifacts/<version>`, with the report of `evaluate` in its manifest."""
         report = read_json(self._path("report.json"), "evaluate")
-        if report["made_from"] != self._made_from:
+        _, weights = self._load_best()
+        if report["weights"] != weights:
             raise StageError(
-                f"{self._path('report.json')}: of another configuration; run `recjpq-train evaluate`"
+                f"{self._path('report.json')}: of other weights; run `recjpq-train evaluate` again"
             )
-        self._checkpoints.load_best(self._model)
         metrics = {name: report[name] for name in ("protocol", "model", "popularity")}
         path = export(self.config, self._model, self.split.dataset, metrics, self._path("artifacts"), version)
-        write_json(self._path("exported.json"), {"made_from": self._made_from, "version": path.name})
+        write_json(self._path("exported.json"), {"weights": weights, "version": path.name})
         return path
 
     def exported(self) -> Path | None:
-        """Return what the last `export` wrote, if it is of this configuration and still there."""
+        """Return what the last `export` wrote, if it is of the best weights and still there."""
         record = self._path("exported.json")
         last = read_json(record, "export") if record.exists() else {}
         path = self._path("artifacts") / str(last.get("version"))
-        return path if last.get("made_from") == self._made_from and path.is_dir() else None
+        _, weights = self._load_best()
+        return path if last.get("weights") == weights and path.is_dir() else None
 
     @cached_property
     def split(self) -> Split:
@@ -110,13 +111,23 @@ class Run:
     def _checkpoints(self) -> CheckpointStore:
         return CheckpointStore(self._path("checkpoints"), self._made_from)
 
+    def _load_best(self) -> tuple[Progress, str]:
+        """Load the best weights; return where they come from, and a fingerprint of what made them."""
+        progress = self._checkpoints.load_best(self._model)
+        return progress, fingerprint(self._made_from, progress.best_epoch)
+
     @property
     def _made_from(self) -> str:
         config = self.config.model_dump(
             mode="json",
             include={"run": {"seed"}, "model": True, "train": True, "evaluation": {"exclude_seen"}},
         )
-        config["train"].pop("checkpoint_minutes")
+        for how_long in (
+            "checkpoint_minutes",
+            "max_epochs",
+            "patience",
+        ):  # they change no step: raise and go on
+            config["train"].pop(how_long)
         return fingerprint("train 1", config, self._codes.fingerprint)
 
     def _path(self, name: str) -> Path:

@@ -80,12 +80,12 @@ class Trainer:
             CheckpointError: there is a checkpoint of something else.
         """
         progress = self.store.resume(self.model, self.optimizer)
-        if progress.step and not progress.finished:
+        if progress.step and not self._finished(progress):
             self.report(
                 f"resuming at epoch {progress.epoch + 1}, batch {progress.batch + 1} of {len(self.sequences)}"
             )
         with _stop_requests() as stop_requested:
-            while not progress.finished:
+            while not self._finished(progress):
                 progress = self._validate(self._epoch(progress, stop_requested))
                 self.store.save(progress, self.model, self.optimizer)
         self.store.load_best(self.model)
@@ -155,8 +155,12 @@ class Trainer:
         best = f"best {progress.best_ndcg:.4f}, {waited} of {options.patience} without a better one"
         note = best if waited else "best"
         self.report(f"epoch {progress.epoch}: loss {loss:.4f}, validation NDCG@10 {ndcg:.4f} ({note})")
-        finished = waited >= options.patience or progress.epoch >= options.max_epochs
-        return replace(progress, finished=finished)
+        return progress
+
+    def _finished(self, progress: Progress) -> bool:
+        options = self.config.train
+        waited = progress.epoch - progress.best_epoch if progress.epoch else 0
+        return waited >= options.patience or progress.epoch >= options.max_epochs
 
     def _validation_metrics(self) -> dict[str, float]:
         cases, max_length = self.split.validation_cases(), self.config.model.max_length

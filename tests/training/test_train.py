@@ -144,7 +144,7 @@ def _as_toml(config: Config) -> str:
 def test_training_stops_when_validation_no_longer_improves(make_config: MakeConfig) -> None:
     run = _prepared(make_config(train={"learning_rate": 1e-12, "max_epochs": 50, "patience": 2}))
     progress = run.train()
-    assert (progress.best_epoch, progress.epoch, progress.finished) == (1, 3, True)
+    assert (progress.best_epoch, progress.epoch) == (1, 3)
 
 
 def test_a_finished_run_is_not_repeated_and_restart_begins_again(make_config: MakeConfig) -> None:
@@ -155,6 +155,15 @@ def test_a_finished_run_is_not_repeated_and_restart_begins_again(make_config: Ma
     assert (run.config.run.directory / "checkpoints" / LAST).stat().st_mtime_ns == written
     assert Run(run.config).train(restart=True) == first
     assert (run.config.run.directory / "checkpoints" / LAST).stat().st_mtime_ns != written
+
+
+def test_more_epochs_go_on_where_fewer_ended(make_config: MakeConfig, tmp_path: Path) -> None:
+    straight = _prepared(make_config(run={"directory": tmp_path / "straight"}))
+    straight.train()
+    for epochs in (1, 3):
+        longer = _prepared(make_config(run={"directory": tmp_path / "longer"}, train={"max_epochs": epochs}))
+        assert longer.train().epoch == epochs
+    _assert_same_weights(_weights(longer, LAST), _weights(straight, LAST))
 
 
 def test_a_diverging_loss_stops_and_keeps_the_last_good_checkpoint(make_config: MakeConfig) -> None:
