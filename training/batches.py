@@ -32,42 +32,63 @@ class Batch:
 
 
 class TrainingSequences:
-    """The last L + 1 training items of every user who has at least two."""
+    """The training items of every user who has at least two, at most L + 1 in a sequence.
 
-    def __init__(self, split: Split, max_length: int, batch_size: int, seed: int) -> None:
+    `windows` says what becomes of longer ones: the `last` L + 1 items, or `all` of them, cut at other
+    places in each epoch. Windows overlap by one item, the last target of one and the first input of the next.
+    """
+
+    def __init__(
+        self, split: Split, max_length: int, batch_size: int, seed: int, *, windows: str = "last"
+    ) -> None:
         starts, ends = np.asarray(split.dataset.offsets[:-1]), split.train_ends
         users = np.flatnonzero(ends - starts >= 2)
         self._items = split.dataset.items
-        self._ends = ends[users]
-        self._lengths = np.minimum(ends[users] - starts[users], max_length + 1)
+        self._starts, self._ends = starts[users], ends[users]
+        self._max_length = max_length
+        targets = self._ends - self._starts - 1
+        self._windows = -(-targets // max_length) if windows == "all" else np.ones_like(targets)
         self._batch_size = batch_size
         self._seed = seed
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return (len(self._ends) + self._batch_size - 1) // self._batch_size
+        return (self.num_sequences + self._batch_size - 1) // self._batch_size
 
     @property
     def num_sequences(self) -> int:
         """Sequences in an epoch."""
-        return len(self._ends)
+        return int(self._windows.sum())
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
         """Yield the epoch's batches, from `first_batch` on."""
         rng = np.random.default_rng([self._seed, 0xBA7C, epoch])
-        order = rng.permutation(len(self._ends))
+        starts, ends = self._cut(rng)
+        lengths = ends - starts
+        order = rng.permutation(len(ends))
         bucket = self._batch_size * BUCKET_BATCHES
         batches: list[npt.NDArray[np.int64]] = []
         for start in range(0, len(order), bucket):
             members = order[start : start + bucket]
-            members = members[np.argsort(self._lengths[members], kind="stable")]
+            members = members[np.argsort(lengths[members], kind="stable")]
             batches += [members[i : i + self._batch_size] for i in range(0, len(members), self._batch_size)]
         for index in rng.permutation(len(batches))[first_batch:]:
-            yield self._batch(batches[index])
+            yield self._batch(starts[batches[index]], lengths[batches[index]])
 
-    def _batch(self, members: npt.NDArray[np.int64]) -> Batch:
-        ends, lengths = self._ends[members], self._lengths[members]
-        rows, _ = _gather(self._items, ends - lengths, lengths)
+    def _cut(self, rng: np.random.Generator) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return where each sequence of an epoch starts and ends, int64 (sequences,)."""
+        L = self._max_length
+        # The newest and the oldest window share what is left of L targets in each; those between are full.
+        spare = np.where(self._windows > 1, self._windows * L - (self._ends - self._starts - 1), 0)
+        newest = L - rng.integers(0, spare, endpoint=True)
+        users = np.repeat(np.arange(len(self._ends)), self._windows)
+        back = np.arange(len(users)) - np.repeat(np.cumsum(self._windows) - self._windows, self._windows)
+        ends = self._ends[users] - np.where(back > 0, newest[users] + (back - 1) * L, 0)
+        starts = np.maximum(self._starts[users], ends - 1 - np.where(back > 0, L, newest[users]))
+        return starts, ends
+
+    def _batch(self, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Batch:
+        rows, _ = _gather(self._items, starts, lengths)
         inputs = lengths - 1
         valid = np.arange(rows.shape[1] - 1) < inputs[:, None]
         items = torch.from_numpy(rows)

@@ -63,12 +63,23 @@ class ModelConfig(_Section):
 class TrainConfig(_Section):
     """The loss and the optimisation."""
 
-    loss: Literal["gbce", "sampled_softmax", "softmax"] = "softmax"
-    negatives: PositiveInt = Field(256, description="uniform negatives per position (gbce, sampled_softmax)")
+    loss: Literal["bce", "gbce", "sampled_softmax", "softmax"] = "softmax"
+    negatives: PositiveInt | None = Field(
+        None, description="gbce: for each position, 256 by default; sampled_softmax: for a whole batch, 8192"
+    )
+    popular_negatives: float = Field(
+        0.5, ge=0.0, lt=1.0, description="share drawn by popularity, the rest uniformly (sampled_softmax)"
+    )
     gbce_t: float = Field(0.75, ge=0.0, le=1.0, description="calibration: 0 is BCE, 1 fully calibrated")
     batch_size: PositiveInt = Field(128, description="sequences per step")
     learning_rate: float = Field(1e-3, gt=0.0)
     warmup_steps: int = Field(100, ge=0)
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="of the learning rate after warm-up; cosine: falls to 0 at max_epochs"
+    )
+    windows: Literal["last", "all"] = Field(
+        "last", description="of a sequence longer than L: its end, or all of it, cut at random places"
+    )
     weight_decay: float = Field(0.0, ge=0.0)
     gradient_clip: float = Field(1.0, gt=0.0, description="largest norm of the gradient")
     max_epochs: PositiveInt = 100

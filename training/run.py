@@ -122,12 +122,10 @@ class Run:
             mode="json",
             include={"run": {"seed"}, "model": True, "train": True, "evaluation": {"exclude_seen"}},
         )
-        for how_long in (
-            "checkpoint_minutes",
-            "max_epochs",
-            "patience",
-        ):  # they change no step: raise and go on
+        for how_long in ("checkpoint_minutes", "patience"):  # they change no step: raise and go on
             config["train"].pop(how_long)
+        if self.config.train.schedule == "constant":
+            config["train"].pop("max_epochs")
         return fingerprint("train 1", config, self._codes.fingerprint)
 
     def _path(self, name: str) -> Path:

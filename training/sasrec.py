@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.config import ModelConfig
+from training.dropout import Dropout
 from training.embedding import RecJPQEmbedding
 
 
@@ -23,9 +24,9 @@ class Block(nn.Module):
         self.projection = nn.Linear(dim, dim)
         self.ffn_norm = nn.LayerNorm(dim)
         self.ffn = nn.Sequential(
-            nn.Linear(dim, ffn_dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(ffn_dim, dim)
+            nn.Linear(dim, ffn_dim), nn.ReLU(), Dropout(dropout), nn.Linear(ffn_dim, dim)
         )
-        self.residual_dropout = nn.Dropout(dropout)
+        self.residual_dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map every position, each seeing itself and what came before: (B, L, D) -> (B, L, D)."""
@@ -79,7 +80,7 @@ class SASRec(nn.Module):
         ffn_dim = config.ffn_dim or config.dim
         self.embedding = RecJPQEmbedding(item_codes, num_sub_ids, config.dim)
         self.positions = nn.Embedding(config.max_length, config.dim)
-        self.input_dropout = nn.Dropout(config.dropout)
+        self.input_dropout = Dropout(config.dropout)
         blocks = [
             Block(config.dim, config.num_heads, ffn_dim, config.dropout) for _ in range(config.num_blocks)
         ]

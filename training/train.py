@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Self
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -61,7 +62,9 @@ class Trainer:
     ) -> Self:
         """Build the trainer of a model; raises DataError when there is nothing to train on."""
         options = config.train
-        sequences = TrainingSequences(split, config.model.max_length, options.batch_size, config.run.seed)
+        sequences = TrainingSequences(
+            split, config.model.max_length, options.batch_size, config.run.seed, windows=options.windows
+        )
         if not sequences.num_sequences or not len(split.validation_users):
             raise DataError(
                 "found no user with three or more events, expected some to train on and to validate with"
@@ -69,7 +72,9 @@ class Trainer:
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=options.learning_rate, betas=(0.9, 0.98), weight_decay=options.weight_decay
         )
-        return cls(config, split, model, scorer, store, optimizer, make_loss(options), sequences, report)
+        _, items = split.training_interactions()
+        loss = make_loss(options, np.bincount(items, minlength=split.dataset.num_items))
+        return cls(config, split, model, scorer, store, optimizer, loss, sequences, report)
 
     def run(self) -> Progress:
         """Train until validation NDCG@10 stops improving; the model ends with the best weights.
@@ -135,12 +140,20 @@ class Trainer:
                 f"(now {options.gradient_clip}) and pass --restart"
             )
         for group in self.optimizer.param_groups:
-            group["lr"] = options.learning_rate * min(1.0, (step + 1) / (options.warmup_steps + 1))
+            group["lr"] = options.learning_rate * self._rate_at(step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
         self.optimizer.step()
         return value
+
+    def _rate_at(self, step: int) -> float:
+        """Return the share of the learning rate: a linear warm-up, then the schedule."""
+        options = self.config.train
+        warm = min(1.0, (step + 1) / (options.warmup_steps + 1))
+        if options.schedule == "constant":
+            return warm
+        return warm * 0.5 * (1.0 + math.cos(math.pi * step / (options.max_epochs * len(self.sequences))))
 
     def _validate(self, progress: Progress) -> Progress:
         options = self.config.train

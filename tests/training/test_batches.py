@@ -47,3 +47,18 @@ def test_histories_are_the_last_items_left_aligned(split: Split) -> None:
     items, lengths = histories(split.test_cases(), slice(0, 4), max_length=3)
     assert items.tolist() == [[1, 0, 0], [3, 4, 0], [7, 8, 9], [16, 17, 18]]
     assert lengths.tolist() == [1, 2, 3, 3]
+
+
+def test_all_windows_make_every_next_item_a_target_once_and_cut_elsewhere_each_epoch(split: Split) -> None:
+    sequences = TrainingSequences(split, max_length=3, batch_size=2, seed=0, windows="all")
+    firsts = set()
+    for epoch in range(12):
+        targets = []
+        for batch in sequences.epoch(epoch):
+            targets += batch.targets.tolist()
+            assert batch.items.shape[1] <= 3
+            assert torch.equal(batch.targets, (batch.items + 1)[batch.valid])
+            firsts.update(batch.items[:, 0].tolist())
+        assert sorted(targets) == [2, 4, 5, 7, 8, 9, 10, *range(12, 20)]
+    assert sequences.num_sequences == 1 + 1 + 2 + 3
+    assert len(firsts) > sequences.num_sequences

@@ -32,7 +32,10 @@ def test_an_override_replaces_one_value_of_any_type(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.loss=hinge", "train.loss is 'hinge': input should be 'gbce', 'sampled_softmax' or 'softmax'"),
+        (
+            "train.loss=hinge",
+            "train.loss is 'hinge': input should be 'bce', 'gbce', 'sampled_softmax' or 'softmax'",
+        ),
         ("codes.num_sub_ids=257", "codes.num_sub_ids is 257: input should be less than or equal to 256"),
         ("model.dim=100", "model.dim is 100, expected a multiple of codes.num_splits, which is 8"),
         ("model.dropout=1.0", "model.dropout is 1.0: input should be less than 1"),

@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from training.config import ModelConfig
 from training.embedding import RecJPQEmbedding
-from training.loss import gbce, sampled_softmax, softmax
+from training.loss import NegativeSampler, gbce, sampled_softmax, softmax
 from training.sasrec import SASRec
 
 NUM_ITEMS, NUM_SPLITS, NUM_SUB_IDS, DIM, LENGTH = 30, 4, 8, 16, 6
@@ -113,16 +114,31 @@ def test_gbce_is_the_published_formula(embedding: RecJPQEmbedding) -> None:
     assert found.item() == pytest.approx(total / (1 + negatives) / 2, rel=1e-5)
 
 
-def test_sampled_softmax_does_not_hold_the_target_against_itself(embedding: RecJPQEmbedding) -> None:
-    states, targets, negatives = torch.randn(3, DIM), torch.tensor([4, 9, 4]), 200  # the target is drawn too
+def test_sampled_softmax_weighs_shared_negatives_and_leaves_out_each_token_s_target(
+    embedding: RecJPQEmbedding,
+) -> None:
+    states, targets, negatives = torch.randn(3, DIM), torch.tensor([4, 9, 4]), 60
+    counts = np.arange(NUM_ITEMS)
+    sampler = NegativeSampler(counts, 0.25)
     torch.manual_seed(3)
-    drawn = torch.randint(NUM_ITEMS, (3, negatives))
+    drawn, _ = sampler.draw(negatives, states.device)
     assert (drawn == targets[:, None]).any()
+    expected_draws = negatives * (0.25 * torch.from_numpy(counts / counts.sum()) + 0.75 / NUM_ITEMS)[drawn]
     scores = states @ embedding(torch.arange(NUM_ITEMS)).T
     expected = []
     for row in range(3):
-        others = scores[row, drawn[row][drawn[row] != targets[row]]]
-        expected.append(torch.cat([scores[row, targets[row]][None], others]).log_softmax(0)[0])
+        others = drawn != targets[row]
+        corrected = scores[row, drawn[others]] - expected_draws[others].log().float()
+        expected.append(torch.cat([scores[row, targets[row]][None], corrected]).log_softmax(0)[0])
     torch.manual_seed(3)
-    found = sampled_softmax(embedding, states, targets, negatives=negatives)
+    found = sampled_softmax(embedding, states, targets, sampler=sampler, negatives=negatives)
     torch.testing.assert_close(found, -torch.stack(expected).mean())
+
+
+def test_negatives_are_drawn_as_often_as_they_say() -> None:
+    torch.manual_seed(0)
+    counts = np.array([0, 10, 0, 30, 0])
+    items, log_expected = NegativeSampler(counts, 0.5).draw(40_000, torch.device("cpu"))
+    expected = 40_000 * (0.5 * counts / 40 + 0.5 / 5)
+    np.testing.assert_allclose(np.bincount(items.numpy()), expected, rtol=0.05)
+    np.testing.assert_allclose(log_expected.exp().numpy(), expected[items.numpy()], rtol=1e-5)

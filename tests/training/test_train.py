@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ class Stopper:
         return self.loss(*arguments)
 
 
-@pytest.mark.parametrize("loss", ["softmax", "sampled_softmax", "gbce"])
+@pytest.mark.parametrize("loss", ["softmax", "sampled_softmax", "gbce", "bce"])
 def test_every_loss_learns_what_comes_next(make_config: MakeConfig, loss: str) -> None:
     run = _prepared(make_config(train={"loss": loss, "negatives": 16, "max_epochs": 60, "patience": 60}))
     progress = run.train()
@@ -94,7 +95,9 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     trainer = _trainer(_prepared(config))
     before = signal.getsignal(signal_number)
     with pytest.raises(Interrupted):
-        replace(trainer, loss=Stopper(make_loss(config.train), at, signal_number)).run()
+        replace(
+            trainer, loss=Stopper(make_loss(config.train, np.ones(40, dtype=np.int64)), at, signal_number)
+        ).run()
     assert signal.getsignal(signal_number) is before
     said: list[str] = []
     resumed = Run(config)
@@ -169,7 +172,7 @@ def test_more_epochs_go_on_where_fewer_ended(make_config: MakeConfig, tmp_path: 
 def test_a_diverging_loss_stops_and_keeps_the_last_good_checkpoint(make_config: MakeConfig) -> None:
     run = _prepared(make_config())
     trainer = _trainer(run)
-    good = make_loss(run.config.train)
+    good = make_loss(run.config.train, np.ones(40, dtype=np.int64))
     calls = iter(range(100))
 
     def diverging(*arguments: Tensor) -> Tensor:

@@ -1,0 +1,43 @@
+// Python bindings: array types only; shapes are checked in training/score_softmax.py.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+
+#include <optional>
+
+#include "score_softmax.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+template <typename T, int kDims>
+using Array = nb::ndarray<T, nb::ndim<kDims>, nb::c_contig, nb::device::cpu>;
+
+void score_softmax(const Array<const float, 3>& tables, const Array<const uint8_t, 2>& candidate_codes,
+                   const Array<const int32_t, 1>& candidate_ids,
+                   const std::optional<Array<const float, 1>>& candidate_bias,
+                   const Array<const uint8_t, 2>& target_codes, const Array<const int32_t, 1>& target_ids,
+                   const Array<float, 1>& losses, const Array<float, 3>& gradients, int threads) {
+  const recjpq::ScoreSoftmax problem{static_cast<int>(tables.shape(0)),
+                                     static_cast<int>(tables.shape(1)),
+                                     static_cast<int64_t>(tables.shape(2)),
+                                     static_cast<int64_t>(candidate_codes.shape(0)),
+                                     tables.data(),
+                                     candidate_codes.data(),
+                                     candidate_ids.data(),
+                                     candidate_bias ? candidate_bias->data() : nullptr,
+                                     target_codes.data(),
+                                     target_ids.data()};
+  const nb::gil_scoped_release release;
+  problem.run(losses.data(), gradients.data(), threads);
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "Compiled parts of training.";
+  m.def("score_softmax", &score_softmax, "tables"_a, "candidate_codes"_a, "candidate_ids"_a,
+        "candidate_bias"_a.none(), "target_codes"_a, "target_ids"_a, "losses"_a, "gradients"_a, "threads"_a);
+}
