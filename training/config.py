@@ -53,6 +53,10 @@ class ModelConfig(_Section):
 
     backbone: Literal["sasrec"] = "sasrec"
     dim: PositiveInt = Field(128, description="D, width of an item embedding; a multiple of M and of heads")
+    composition: Literal["concatenated", "additive"] = Field(
+        "concatenated",
+        description="an item is its M sub-embeddings of width D/M end to end, or M of width D added up",
+    )
     max_length: PositiveInt = Field(200, description="L, items of history that the model sees")
     num_blocks: PositiveInt = 2
     num_heads: PositiveInt = 1

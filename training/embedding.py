@@ -9,26 +9,34 @@ INITIAL_RANGE = 0.05
 class RecJPQEmbedding(nn.Module):
     """Sub-embeddings named by frozen codes (RecJPQ, WSDM 2024, section 4.1).
 
-    Holds ``Psi`` (M, V, D/M) and the catalogue's codes; the codes are no parameter and are not saved
-    with the weights.
+    Holds ``Psi`` (M, V, W) and the catalogue's codes; the codes are no parameter and are not saved with the
+    weights. An item's embedding is its M sub-embeddings end to end, W = D/M, as published; or, `additive`,
+    their sum, W = D (additive quantisation, Babenko & Lempitsky, CVPR 2014). A sum can be what any end to end
+    can be, and a score is the sum of M table entries in both; it takes M times the parameters.
     """
 
     item_codes: Tensor
 
-    def __init__(self, item_codes: Tensor, num_sub_ids: int, dim: int) -> None:
-        """Args: item_codes uint8 (N, M); V; D, a multiple of M."""
+    def __init__(self, item_codes: Tensor, num_sub_ids: int, dim: int, *, additive: bool = False) -> None:
+        """Args: item_codes uint8 (N, M); V; D, a multiple of M unless additive."""
         super().__init__()
         num_splits = item_codes.shape[1]
+        self.additive = additive
         self.register_buffer("item_codes", item_codes, persistent=False)
-        self.sub_embeddings = nn.Parameter(torch.empty(num_splits, num_sub_ids, dim // num_splits))
-        nn.init.uniform_(self.sub_embeddings, -INITIAL_RANGE, INITIAL_RANGE)
+        width = dim if additive else dim // num_splits
+        self.sub_embeddings = nn.Parameter(torch.empty(num_splits, num_sub_ids, width))
+        largest = (
+            INITIAL_RANGE / num_splits**0.5 if additive else INITIAL_RANGE
+        )  # an item's variance is the same
+        nn.init.uniform_(self.sub_embeddings, -largest, largest)
 
     def embed_codes(self, codes: Tensor) -> Tensor:
         """Embed items given by their codes: integer (..., M) -> float32 (..., D)."""
         num_splits, num_sub_ids, width = self.sub_embeddings.shape
         rows = codes.long() + torch.arange(num_splits, device=codes.device) * num_sub_ids
         flat = self.sub_embeddings.reshape(num_splits * num_sub_ids, width)
-        return nn.functional.embedding(rows, flat).flatten(-2)  # (..., M, D/M) -> (..., D)
+        parts = nn.functional.embedding(rows, flat)  # (..., M, W)
+        return parts.sum(-2) if self.additive else parts.flatten(-2)
 
     def forward(self, items: Tensor) -> Tensor:
         """Embed items given by their indices: int64 (...) -> float32 (..., D)."""
@@ -36,7 +44,9 @@ class RecJPQEmbedding(nn.Module):
 
     def score_tables(self, states: Tensor) -> Tensor:
         """Score every sub-id: sequence embeddings (..., D) -> tables (..., M, V) (RecJPQ, Eq. 5)."""
-        num_splits, _, width = self.sub_embeddings.shape
+        num_splits, num_sub_ids, width = self.sub_embeddings.shape
+        if self.additive:
+            return (states @ self.sub_embeddings.flatten(0, 1).T).unflatten(-1, (num_splits, num_sub_ids))
         parts = states.unflatten(-1, (num_splits, width))
         return torch.einsum("...md,mvd->...mv", parts, self.sub_embeddings)
 

@@ -78,7 +78,9 @@ class SASRec(nn.Module):
         super().__init__()
         self.config = config
         ffn_dim = config.ffn_dim or config.dim
-        self.embedding = RecJPQEmbedding(item_codes, num_sub_ids, config.dim)
+        self.embedding = RecJPQEmbedding(
+            item_codes, num_sub_ids, config.dim, additive=config.composition == "additive"
+        )
         self.positions = nn.Embedding(config.max_length, config.dim)
         self.input_dropout = Dropout(config.dropout)
         blocks = [

@@ -39,6 +39,7 @@ def score_softmax(
     loss: Tensor = _ScoreSoftmax.apply(  # type: ignore[no-untyped-call]
         states,
         embedding.sub_embeddings,
+        embedding.additive,
         codes if candidates is None else codes[candidates],
         ids.int(),
         bias,
@@ -56,6 +57,7 @@ class _ScoreSoftmax(torch.autograd.Function):
         ctx: Any,
         states: Tensor,
         sub_embeddings: Tensor,
+        additive: bool,
         candidate_codes: Tensor,
         candidate_ids: Tensor,
         candidate_bias: Tensor | None,
@@ -68,7 +70,10 @@ class _ScoreSoftmax(torch.autograd.Function):
         sub_gradients = torch.zeros_like(sub_embeddings)
         for first in range(0, len(states), TOKENS_AT_ONCE):
             chunk = slice(first, first + TOKENS_AT_ONCE)
-            parts = states[chunk].unflatten(1, (M, W)).permute(1, 2, 0).contiguous()  # (M, W, T)
+            if additive:
+                parts = states[chunk].T.expand(M, -1, -1)  # (M, W, T)
+            else:
+                parts = states[chunk].unflatten(1, (M, W)).permute(1, 2, 0).contiguous()
             tables = torch.bmm(sub_embeddings, parts)  # (M, V, T)
             gradients = torch.empty_like(tables)
             _native.score_softmax(
@@ -83,7 +88,8 @@ class _ScoreSoftmax(torch.autograd.Function):
                 torch.get_num_threads(),
             )
             part_gradients = torch.bmm(sub_embeddings.transpose(1, 2), gradients)
-            state_gradients[chunk] = part_gradients.permute(2, 0, 1).flatten(1)
+            joined = part_gradients.sum(0, keepdim=True) if additive else part_gradients
+            state_gradients[chunk] = joined.permute(2, 0, 1).flatten(1)
             sub_gradients.baddbmm_(gradients, parts.transpose(1, 2))
         ctx.save_for_backward(state_gradients, sub_gradients)
         return losses.mean()
@@ -92,4 +98,4 @@ class _ScoreSoftmax(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         state_gradients, sub_gradients = ctx.saved_tensors
         scale = gradient / len(state_gradients)
-        return state_gradients * scale, sub_gradients * scale, None, None, None, None, None
+        return state_gradients * scale, sub_gradients * scale, None, None, None, None, None, None

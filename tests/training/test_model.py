@@ -21,10 +21,10 @@ def item_codes() -> Tensor:
     return torch.randint(NUM_SUB_IDS, (NUM_ITEMS, NUM_SPLITS), generator=generator).to(torch.uint8)
 
 
-@pytest.fixture
-def embedding(item_codes: Tensor) -> RecJPQEmbedding:
+@pytest.fixture(params=[False, True], ids=["concatenated", "additive"])
+def embedding(item_codes: Tensor, request: pytest.FixtureRequest) -> RecJPQEmbedding:
     torch.manual_seed(1)
-    return RecJPQEmbedding(item_codes, NUM_SUB_IDS, DIM)
+    return RecJPQEmbedding(item_codes, NUM_SUB_IDS, DIM, additive=request.param)
 
 
 @pytest.fixture
@@ -34,11 +34,12 @@ def model(item_codes: Tensor) -> SASRec:
     return SASRec(config, item_codes, NUM_SUB_IDS).eval()
 
 
-def test_an_item_embedding_is_its_sub_embeddings_end_to_end(
+def test_an_item_embedding_is_its_sub_embeddings_end_to_end_or_their_sum(
     embedding: RecJPQEmbedding, item_codes: Tensor
 ) -> None:
-    expected = torch.cat([embedding.sub_embeddings[j, item_codes[7, j].long()] for j in range(NUM_SPLITS)])
-    assert torch.equal(embedding(torch.tensor([7]))[0], expected)
+    parts = [embedding.sub_embeddings[j, item_codes[7, j].long()] for j in range(NUM_SPLITS)]
+    expected = torch.stack(parts).sum(0) if embedding.additive else torch.cat(parts)
+    torch.testing.assert_close(embedding(torch.tensor([7]))[0], expected)
     assert embedding.sub_embeddings.abs().max() <= 0.05
 
 

@@ -10,11 +10,11 @@ from training.score_softmax import TOKENS_AT_ONCE, score_softmax
 
 
 def _embedding(
-    num_items: int, num_splits: int, num_sub_ids: int, width: int, scale: float
+    num_items: int, num_splits: int, num_sub_ids: int, width: int, scale: float, *, additive: bool = False
 ) -> RecJPQEmbedding:
     torch.manual_seed(0)
     codes = torch.randint(num_sub_ids, (num_items, num_splits)).to(torch.uint8)
-    embedding = RecJPQEmbedding(codes, num_sub_ids, num_splits * width)
+    embedding = RecJPQEmbedding(codes, num_sub_ids, num_splits * width, additive=additive)
     with torch.no_grad():
         embedding.sub_embeddings.normal_(std=scale)
     return embedding
@@ -29,13 +29,14 @@ def _reference(
     return functional.cross_entropy(torch.cat([positive, scores], dim=1), torch.zeros_like(targets))
 
 
+@pytest.mark.parametrize("additive", [False, True])
 @pytest.mark.parametrize("scale", [0.05, 1.0, 30.0])  # from nearly equal scores to differences of thousands
 @pytest.mark.parametrize("tokens", [1, 7, 8, 9, TOKENS_AT_ONCE + 3])
 @pytest.mark.parametrize(("num_splits", "num_sub_ids", "width"), [(1, 2, 3), (8, 256, 2), (5, 7, 4)])
 def test_loss_and_gradients_are_pytorch_s(
-    tokens: int, num_splits: int, num_sub_ids: int, width: int, scale: float
+    tokens: int, num_splits: int, num_sub_ids: int, width: int, scale: float, additive: bool
 ) -> None:
-    embedding = _embedding(50, num_splits, num_sub_ids, width, scale)
+    embedding = _embedding(50, num_splits, num_sub_ids, width, scale, additive=additive)
     states = torch.randn(tokens, num_splits * width, requires_grad=True)
     targets = torch.randint(50, (tokens,))
     candidates, bias = torch.randint(50, (120,)), torch.randn(120)
