@@ -64,17 +64,15 @@ class _ScoreSoftmax(torch.autograd.Function):
         target_codes: Tensor,
         target_ids: Tensor,
     ) -> Tensor:
-        M, _, W = sub_embeddings.shape
+        M, V, W = sub_embeddings.shape
+        factors = sub_embeddings.view(1 if additive else M, -1, W)  # one product for each part of a state
         losses = states.new_empty(len(states))
         state_gradients = torch.empty_like(states)
-        sub_gradients = torch.zeros_like(sub_embeddings)
+        factor_gradients = torch.zeros_like(factors)
         for first in range(0, len(states), TOKENS_AT_ONCE):
             chunk = slice(first, first + TOKENS_AT_ONCE)
-            if additive:
-                parts = states[chunk].T.expand(M, -1, -1)  # (M, W, T)
-            else:
-                parts = states[chunk].unflatten(1, (M, W)).permute(1, 2, 0).contiguous()
-            tables = torch.bmm(sub_embeddings, parts)  # (M, V, T)
+            parts = states[chunk].unflatten(1, (-1, W)).permute(1, 2, 0).contiguous()  # (1 or M, W, T)
+            tables = torch.bmm(factors, parts).view(M, V, -1)
             gradients = torch.empty_like(tables)
             _native.score_softmax(
                 tables.numpy(),
@@ -87,11 +85,10 @@ class _ScoreSoftmax(torch.autograd.Function):
                 gradients.numpy(),
                 torch.get_num_threads(),
             )
-            part_gradients = torch.bmm(sub_embeddings.transpose(1, 2), gradients)
-            joined = part_gradients.sum(0, keepdim=True) if additive else part_gradients
-            state_gradients[chunk] = joined.permute(2, 0, 1).flatten(1)
-            sub_gradients.baddbmm_(gradients, parts.transpose(1, 2))
-        ctx.save_for_backward(state_gradients, sub_gradients)
+            gradients = gradients.view(len(factors), -1, gradients.shape[2])
+            state_gradients[chunk] = torch.bmm(factors.transpose(1, 2), gradients).permute(2, 0, 1).flatten(1)
+            factor_gradients.baddbmm_(gradients, parts.transpose(1, 2))
+        ctx.save_for_backward(state_gradients, factor_gradients.view_as(sub_embeddings))
         return losses.mean()
 
     @staticmethod
