@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.config import TrainConfig
-from training.embedding import RecJPQEmbedding
+from training.embedding import ItemEmbedding
 
-Loss = Callable[[RecJPQEmbedding, Tensor, Tensor], Tensor]
+Loss = Callable[[ItemEmbedding, Tensor, Tensor], Tensor]
 """``loss(embedding, states (T, D), targets int64 (T,)) -> scalar``, the mean over tokens."""
 
 
@@ -23,19 +23,19 @@ def make_loss(config: TrainConfig) -> Loss:
     return losses[config.loss]
 
 
-def softmax(embedding: RecJPQEmbedding, states: Tensor, targets: Tensor) -> Tensor:
+def softmax(embedding: ItemEmbedding, states: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy over the whole catalogue; memory T x N."""
     return functional.cross_entropy(embedding.score_all(states), targets)
 
 
-def sampled_softmax(embedding: RecJPQEmbedding, states: Tensor, targets: Tensor, *, negatives: int) -> Tensor:
+def sampled_softmax(embedding: ItemEmbedding, states: Tensor, targets: Tensor, *, negatives: int) -> Tensor:
     """Cross-entropy of the target among uniform negatives, drawn for each token; memory T x (M x V + C)."""
     scores, accidental = _target_first(embedding, states, targets, negatives)
     scores = scores.masked_fill(accidental, -torch.inf)
     return functional.cross_entropy(scores, torch.zeros_like(targets))
 
 
-def gbce(embedding: RecJPQEmbedding, states: Tensor, targets: Tensor, *, negatives: int, t: float) -> Tensor:
+def gbce(embedding: ItemEmbedding, states: Tensor, targets: Tensor, *, negatives: int, t: float) -> Tensor:
     """Generalised binary cross-entropy (gSASRec, RecSys 2023, Eqs. 8 and 15).
 
     ``(beta * softplus(-s_pos) + sum softplus(s_neg)) / (1 + k)`` with the sampling rate
@@ -51,7 +51,7 @@ def gbce(embedding: RecJPQEmbedding, states: Tensor, targets: Tensor, *, negativ
 
 
 def _target_first(
-    embedding: RecJPQEmbedding, states: Tensor, targets: Tensor, negatives: int
+    embedding: ItemEmbedding, states: Tensor, targets: Tensor, negatives: int
 ) -> tuple[Tensor, Tensor]:
     """Return scores (T, 1 + k), the target's first, and which negatives are the target, bool (T, 1 + k)."""
     num_items = len(embedding.item_codes)
@@ -59,4 +59,4 @@ def _target_first(
     candidates = torch.cat([targets[:, None], drawn], dim=1)
     accidental = candidates == targets[:, None]
     accidental[:, 0] = False
-    return embedding.score_items(embedding.score_tables(states), candidates), accidental
+    return embedding.score_candidates(states, candidates), accidental
