@@ -1,5 +1,6 @@
 """Every backbone from the log to what is served: it learns, resumes, and answers as PyTorch does."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from fastapi.testclient import TestClient
+from fastapi import FastAPI
 from torch import Tensor
 
 from recjpq.artifact import Artifact, load_artifact
@@ -153,14 +155,21 @@ def test_the_service_answers_as_pytorch_does(
     feeds = {"items": items, "lengths": lengths, "k": np.array([10]), "exclude_seen": np.array(False)}
     assert session.run(["top_items"], feeds)[0].tolist() == [row.ids.tolist() for row in best]
     settings = Settings(model_path=exported.path, store_url=f"sqlite:///{tmp_path}/store.sqlite3")
-    with TestClient(create_app(settings)) as client:
-        for history, length, expected in zip(items, lengths, best, strict=True):
-            asked = {
-                "history": [f"i{item:02d}" for item in history[:length]], "k": 10, "exclude_seen": False
-            }  # fmt: skip
-            answer = client.post("/recommend", json=asked)
-            assert answer.status_code == 200, answer.text
-            assert [item["item_id"] for item in answer.json()["items"]] == [f"i{i:02d}" for i in expected.ids]
+    asked = [[f"i{item:02d}" for item in row[:length]] for row, length in zip(items, lengths, strict=True)]
+    answered = asyncio.run(_ask(create_app(settings), asked))
+    assert answered == [[f"i{item:02d}" for item in row.ids] for row in best]
+
+
+async def _ask(app: FastAPI, histories: list[list[str]]) -> list[list[str]]:
+    """Start the service, and return the item ids that it recommends for each history."""
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service")
+    answers = []
+    async with app.router.lifespan_context(app), client:
+        for history in histories:
+            question = {"history": history, "k": 10, "exclude_seen": False}
+            answer = await client.post("/recommend", json=question)
+            answers.append([item["item_id"] for item in answer.raise_for_status().json()["items"]])
+    return answers
 
 
 def test_the_report_has_the_bytes_of_what_is_served(trained_backbone: Run, exported: Artifact) -> None:
