@@ -45,7 +45,7 @@ def _prepared(config: Config) -> Run:
 
 @pytest.fixture(scope="module", params=BACKBONES)
 def trained_backbone(request: pytest.FixtureRequest, train_as: TrainAs) -> Run:
-    return train_as(60, backbone=request.param, dropout=0.0)
+    return train_as(24, backbone=request.param, dropout=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_every_backbone_learns_what_comes_next(trained_backbone: Run) -> None:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_full_item_table_learns_too_and_has_no_artifact(train_as: TrainAs, backbone: str) -> None:
-    run = train_as(60, backbone=backbone, item_embedding="full", dropout=0.0)
+    run = train_as(24, backbone=backbone, item_embedding="full", dropout=0.0)
     report = _report(run)
     assert report["model"]["ndcg@10"] > 0.5
     sizes, dim, num_items = report["bytes"], 16, 40
@@ -76,10 +76,16 @@ def test_a_full_item_table_learns_too_and_has_no_artifact(train_as: TrainAs, bac
     assert not (run.config.run.directory / "artifacts").exists()
 
 
-@pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
-@pytest.mark.parametrize("embedding", ["full", "recjpq"])
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_loss_lowers_with_every_model(
+@pytest.mark.parametrize(
+    ("backbone", "embedding", "loss"),
+    [
+        ("bert4rec", "recjpq", "gbce"),
+        ("gru4rec", "recjpq", "sampled_softmax"),
+        ("bert4rec", "full", "sampled_softmax"),
+        ("sasrec", "full", "gbce"),
+    ],
+)
+def test_a_loss_knows_nothing_of_the_model(
     make_config: MakeConfig, backbone: str, embedding: str, loss: str
 ) -> None:
     config = make_config(
@@ -90,8 +96,10 @@ def test_every_loss_lowers_with_every_model(
     assert history[-1]["loss"] < history[0]["loss"]
 
 
-@pytest.mark.parametrize("embedding", ["full", "recjpq"])
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    ("backbone", "embedding"),
+    [("bert4rec", "recjpq"), ("gru4rec", "recjpq"), ("sasrec", "recjpq"), ("bert4rec", "full")],
+)
 def test_an_interrupted_run_goes_on_to_the_same_weights(
     make_config: MakeConfig, tmp_path: Path, backbone: str, embedding: str
 ) -> None:
