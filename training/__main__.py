@@ -100,6 +100,8 @@ def _train(run: Run, *, restart: bool) -> str:
 
 
 def _export(run: Run, options: argparse.Namespace) -> str:
+    if options.verb == "all" and run.config.model.item_embedding == "full":
+        return "no artifact: a full item table is only to compare with"
     if options.verb == "all" and options.version is None and (path := run.exported()):
         return f"artifact: {path}, up to date"
     return f"artifact: {run.export(options.version)}"

@@ -51,17 +51,24 @@ class CodesConfig(_Section):
 class ModelConfig(_Section):
     """The backbone and its sizes."""
 
-    backbone: Literal["sasrec"] = "sasrec"
+    backbone: Literal["bert4rec", "gru4rec", "sasrec"] = "sasrec"
+    item_embedding: Literal["full", "recjpq"] = Field(
+        "recjpq", description="sub-embeddings named by codes, or one embedding per item, to compare with"
+    )
     dim: PositiveInt = Field(128, description="D, width of an item embedding; a multiple of M and of heads")
     composition: Literal["concatenated", "additive"] = Field(
         "concatenated",
         description="an item is its M sub-embeddings of width D/M end to end, or M of width D added up",
     )
     max_length: PositiveInt = Field(200, description="L, items of history that the model sees")
-    num_blocks: PositiveInt = 2
+    num_blocks: PositiveInt = Field(2, description="Transformer blocks, or GRU layers")
     num_heads: PositiveInt = 1
     ffn_dim: PositiveInt | None = Field(None, description="width of the feed-forward layer; D by default")
     dropout: Probability = 0.2
+    mask_probability: Probability = Field(0.2, description="of each item of a sequence (bert4rec)")
+    mask_last_probability: Probability = Field(
+        0.1, description="of masking only a sequence's last item, as when serving (bert4rec)"
+    )
 
 
 class TrainConfig(_Section):

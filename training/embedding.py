@@ -1,9 +1,45 @@
-"""The RecJPQ embedding: items share M x V sub-embeddings, at the input and at the output."""
+"""Item embeddings, shared by input and output: RecJPQ's sub-embeddings, or a full table to compare with.
+
+Shapes: N items, M splits, V sub-ids, D width, T tokens, C candidates.
+"""
+
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 INITIAL_RANGE = 0.05
+
+
+class ItemEmbedding(Protocol):
+    """What backbones and losses need of the items. An implementation is a module with weights of its own."""
+
+    item_codes: Tensor
+
+    def __call__(self, items: Tensor) -> Tensor:
+        """Embed items given by their indices: int64 (...) -> float32 (..., D)."""
+        ...
+
+    @property
+    def table_shape(self) -> tuple[int, int]:
+        """M and V, the shape of a score table."""
+        ...
+
+    def embed_codes(self, codes: Tensor) -> Tensor:
+        """Embed items given by their codes: integer (..., M) -> float32 (..., D)."""
+        ...
+
+    def score_tables(self, states: Tensor) -> Tensor:
+        """Score every sub-id: sequence embeddings (..., D) -> tables (..., M, V)."""
+        ...
+
+    def score_candidates(self, states: Tensor, items: Tensor) -> Tensor:
+        """Score some items for each state: (T, D), int64 (T, C) -> (T, C)."""
+        ...
+
+    def score_all(self, states: Tensor) -> Tensor:
+        """Score the whole catalogue: (T, D) -> (T, N)."""
+        ...
 
 
 class RecJPQEmbedding(nn.Module):
@@ -29,6 +65,11 @@ class RecJPQEmbedding(nn.Module):
             INITIAL_RANGE / num_splits**0.5 if additive else INITIAL_RANGE
         )  # an item's variance is the same
         nn.init.uniform_(self.sub_embeddings, -largest, largest)
+
+    @property
+    def table_shape(self) -> tuple[int, int]:
+        """See `ItemEmbedding.table_shape`."""
+        return self.sub_embeddings.shape[0], self.sub_embeddings.shape[1]
 
     def embed_codes(self, codes: Tensor) -> Tensor:
         """Embed items given by their codes: integer (..., M) -> float32 (..., D)."""
@@ -60,6 +101,54 @@ class RecJPQEmbedding(nn.Module):
             scores = scores + tables[:, split].gather(1, self.item_codes[:, split][items].long())
         return scores
 
+    def score_candidates(self, states: Tensor, items: Tensor) -> Tensor:
+        """Score some items for each state: (T, D), int64 (T, C) -> (T, C)."""
+        return self.score_items(self.score_tables(states), items)
+
     def score_all(self, states: Tensor) -> Tensor:
         """Score the whole catalogue: (T, D) -> (T, N). Equals the lookup; one product is faster."""
         return states @ self.embed_codes(self.item_codes).T
+
+
+class FullEmbedding(nn.Module):
+    """An embedding per item, for comparison: RecJPQ with one split that has a sub-id for each item.
+
+    Its codes are the items' indices and its score tables every item's score, so that all that works with
+    codes and tables works with it, except an artifact.
+    """
+
+    item_codes: Tensor
+
+    def __init__(self, num_items: int, dim: int) -> None:
+        """Args: N; D."""
+        super().__init__()
+        self.register_buffer("item_codes", torch.arange(num_items)[:, None], persistent=False)
+        self.weight = nn.Parameter(torch.empty(num_items, dim))
+        nn.init.uniform_(self.weight, -INITIAL_RANGE, INITIAL_RANGE)
+
+    @property
+    def table_shape(self) -> tuple[int, int]:
+        """See `ItemEmbedding.table_shape`: 1 and N."""
+        return 1, len(self.weight)
+
+    def embed_codes(self, codes: Tensor) -> Tensor:
+        """Embed items given by their codes: integer (..., 1) -> float32 (..., D)."""
+        return self.forward(codes.squeeze(-1).long())
+
+    def forward(self, items: Tensor) -> Tensor:
+        """Embed items given by their indices: int64 (...) -> float32 (..., D)."""
+        return nn.functional.embedding(items, self.weight)
+
+    def score_tables(self, states: Tensor) -> Tensor:
+        """Score every item: sequence embeddings (..., D) -> (..., 1, N)."""
+        return (states @ self.weight.T).unsqueeze(-2)
+
+    def score_candidates(self, states: Tensor, items: Tensor) -> Tensor:
+        """Score some items for each state, by whichever way holds fewer numbers: (T, D), (T, C) -> (T, C)."""
+        if len(self.weight) <= items.shape[1] * self.weight.shape[1]:
+            return self.score_all(states).gather(1, items)
+        return torch.bmm(self.forward(items), states.unsqueeze(2)).squeeze(2)
+
+    def score_all(self, states: Tensor) -> Tensor:
+        """Score the whole catalogue: (T, D) -> (T, N)."""
+        return states @ self.weight.T

@@ -1,8 +1,10 @@
 """The encoder as an ONNX graph, checked against PyTorch."""
 
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +13,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from training.backbone import Backbone
 from training.errors import ExportError
-from training.sasrec import SASRec
 
 INPUTS = ("item_codes", "lengths")
 OUTPUT = "score_tables"
@@ -24,7 +26,7 @@ OnnxEncode = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.int64]], npt.NDArra
 
 
 class _EncoderModule(nn.Module):
-    def __init__(self, model: SASRec) -> None:
+    def __init__(self, model: Backbone) -> None:
         super().__init__()
         self.model = model
 
@@ -32,7 +34,7 @@ class _EncoderModule(nn.Module):
         return self.model.encode(item_codes, lengths)
 
 
-def encoder_graph(model: SASRec) -> onnx.ModelProto:
+def encoder_graph(model: Backbone) -> onnx.ModelProto:
     """Return the graph ``item_codes uint8 (B, L, M), lengths int64 (B,) -> score_tables float32 (B, M, V)``.
 
     B and L are dynamic. The catalogue's codes are not part of it.
@@ -41,30 +43,51 @@ def encoder_graph(model: SASRec) -> onnx.ModelProto:
         ExportError: the graph's inputs or output are not of that form, or its tables differ from PyTorch's.
     """
     module = _EncoderModule(model).cpu().eval()
-    num_splits = model.embedding.item_codes.shape[1]
+    num_splits, num_sub_ids = model.embedding.table_shape
     # Example sizes are neither 0 nor 1, which torch.export would fix, nor equal to one another.
     example = (torch.zeros((2, 3, num_splits), dtype=torch.uint8), torch.tensor([3, 2]))
-    batch, length = torch.export.Dim("B"), torch.export.Dim("L")
-    # The exporter's own deprecations and its notes on torchvision, which users cannot act on.
+    # The exporters' own deprecations and their notes on torchvision, which users cannot act on.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module,
-            example,
-            dynamo=True,
-            verbose=False,
-            input_names=list(INPUTS),
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: batch, 1: length}, {0: batch}),
-            opset_version=OPSET,
-        )
+        graph = (_export_legacy if model.legacy_export else _export)(module, example)
+    _check_form(graph, num_splits, num_sub_ids)
+    check_tables(model, graph.SerializeToString())
+    return graph
+
+
+def _export(module: _EncoderModule, example: tuple[Tensor, Tensor]) -> onnx.ModelProto:
+    batch, length = torch.export.Dim("B"), torch.export.Dim("L")
+    program = torch.onnx.export(
+        module,
+        example,
+        dynamo=True,
+        verbose=False,
+        input_names=list(INPUTS),
+        output_names=[OUTPUT],
+        dynamic_shapes=({0: batch, 1: length}, {0: batch}),
+        opset_version=OPSET,
+    )
     if program is None:
         raise ExportError("torch.onnx.export gave no graph; this release of torch is not supported")
     graph: onnx.ModelProto = program.model_proto
-    _check_form(graph, num_splits, model.embedding.sub_embeddings.shape[1])
-    check_tables(model, graph.SerializeToString())
     return graph
+
+
+def _export_legacy(module: _EncoderModule, example: tuple[Tensor, Tensor]) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "encoder.onnx"
+        torch.onnx.export(
+            module,
+            example,
+            path,
+            dynamo=False,
+            input_names=list(INPUTS),
+            output_names=[OUTPUT],
+            dynamic_axes={INPUTS[0]: {0: "B", 1: "L"}, INPUTS[1]: {0: "B"}, OUTPUT: {0: "B"}},
+            opset_version=OPSET,
+        )
+        return onnx.load(path)
 
 
 def onnx_encoder(encoder: bytes | str) -> OnnxEncode:
@@ -80,11 +103,11 @@ def onnx_encoder(encoder: bytes | str) -> OnnxEncode:
     return encode
 
 
-def check_tables(model: SASRec, encoder: bytes) -> None:
+def check_tables(model: Backbone, encoder: bytes) -> None:
     """Raise ExportError unless the graph gives PyTorch's tables, for several batch sizes and lengths."""
     encode = onnx_encoder(encoder)
     rng = np.random.default_rng(0)
-    num_splits, num_sub_ids, _ = model.embedding.sub_embeddings.shape
+    num_splits, num_sub_ids = model.embedding.table_shape
     longest = model.config.max_length
     for batch, length in ((1, 1), (1, longest), (3, max(1, longest // 2)), (4, 2)):
         codes = rng.integers(0, num_sub_ids, size=(batch, length, num_splits), dtype=np.uint8)

@@ -8,27 +8,26 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from recjpq.scoring import Scorer
+from training.backbone import Backbone
 from training.batches import histories
 from training.config import EvaluationConfig
 from training.metrics import Ranks, metrics_at
-from training.sasrec import SASRec
+from training.ranker import Ranker
 from training.split import PROTOCOL, Cases, Split
 
 Encode = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 """``encode(items int64 (B, L), lengths int64 (B,)) -> score_tables float32 (B, M, V)``."""
 
 
-def torch_encoder(model: SASRec) -> Encode:
+def torch_encoder(model: Backbone) -> Encode:
     """Return the PyTorch model as an encoder; it is left in evaluation mode."""
 
     def encode(items: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         model.eval()
-        device = model.embedding.sub_embeddings.device
         with torch.inference_mode():
-            codes = model.embedding.item_codes[torch.from_numpy(items).to(device)]
+            codes = model.embedding.item_codes[torch.from_numpy(items).to(model.device)]
             tables: npt.NDArray[np.float32] = (
-                model.encode(codes, torch.from_numpy(lengths).to(device)).cpu().numpy()
+                model.encode(codes, torch.from_numpy(lengths).to(model.device)).cpu().numpy()
             )
         return tables
 
@@ -37,7 +36,7 @@ def torch_encoder(model: SASRec) -> Encode:
 
 def rank_targets(
     encode: Encode,
-    scorer: Scorer,
+    scorer: Ranker,
     cases: Cases,
     max_length: int,
     config: EvaluationConfig,
@@ -81,7 +80,7 @@ def popularity_ranks(split: Split, cases: Cases, exclude_seen: bool) -> Ranks:
 
 
 def evaluate(
-    encode: Encode, scorer: Scorer, split: Split, max_length: int, config: EvaluationConfig
+    encode: Encode, scorer: Ranker, split: Split, max_length: int, config: EvaluationConfig
 ) -> dict[str, Any]:
     """Return the report of the test cases: protocol, model and popularity, ready for JSON."""
     cases = split.test_cases()

@@ -17,12 +17,12 @@ import torch
 
 from recjpq.artifact import Golden, ModelDescription, replay, write_artifact
 from recjpq.scoring import load_scorer
+from training.backbone import Backbone
 from training.config import Config
 from training.dataset import ITEM_TABLE, Dataset
 from training.encoder_graph import TOLERANCE, encoder_graph, onnx_encoder
 from training.errors import ExportError
 from training.recommender_graph import recommender_graph
-from training.sasrec import SASRec
 
 GOLDEN_HISTORIES = 8
 GOLDEN_K = 10
@@ -31,7 +31,7 @@ LIBRARIES = ("recjpq", "numpy", "torch", "onnx", "onnxscript", "onnxruntime")
 
 def export(
     config: Config,
-    model: SASRec,
+    model: Backbone,
     dataset: Dataset,
     metrics: Mapping[str, Any],
     artifacts: Path,
@@ -40,9 +40,15 @@ def export(
     """Write `artifacts/<version>` (the UTC time by default) and return its path.
 
     Raises:
-        ExportError: a graph, run by ONNX Runtime, does not give what PyTorch and the scorer give.
+        ExportError: the model has a full item table; or a graph, run by ONNX Runtime, does not give what
+            PyTorch and the scorer give.
         ArtifactExistsError: the version is there already.
     """
+    if config.model.item_embedding == "full":
+        raise ExportError(
+            "model.item_embedding is 'full', expected 'recjpq': an artifact holds codes and an encoder of "
+            "score tables; a full item table can be trained and evaluated, to compare with, and not be served"
+        )
     now = datetime.now(UTC)
     item_codes = model.embedding.item_codes.cpu().numpy()
     encoder = encoder_graph(model.cpu())
@@ -112,7 +118,7 @@ def check_recommender(recommender: onnx.ModelProto, golden: Golden) -> None:
             )
 
 
-def _golden(model: SASRec, item_codes: npt.NDArray[np.uint8], seed: int) -> Golden:
+def _golden(model: Backbone, item_codes: npt.NDArray[np.uint8], seed: int) -> Golden:
     """Record what the model makes of made-up histories, short and long: no user's data leaves training."""
     rng = np.random.default_rng([seed, 0x601D])
     longest = model.config.max_length

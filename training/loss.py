@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.config import TrainConfig
-from training.embedding import RecJPQEmbedding
+from training.embedding import ItemEmbedding, RecJPQEmbedding
 from training.score_softmax import score_softmax
 
-Loss = Callable[[RecJPQEmbedding, Tensor, Tensor], Tensor]
+Loss = Callable[[ItemEmbedding, Tensor, Tensor], Tensor]
 """``loss(embedding, states (T, D), targets int64 (T,)) -> scalar``, the mean over tokens."""
 
 GBCE_NEGATIVES, SHARED_NEGATIVES = 256, 8192
@@ -57,15 +57,15 @@ class NegativeSampler:
         return items.to(device), (self._log_probability[items] + math.log(count)).to(device)
 
 
-def softmax(embedding: RecJPQEmbedding, states: Tensor, targets: Tensor) -> Tensor:
+def softmax(embedding: ItemEmbedding, states: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy over the whole catalogue."""
-    if states.is_cpu:
+    if states.is_cpu and isinstance(embedding, RecJPQEmbedding):
         return score_softmax(embedding, states, targets)
     return functional.cross_entropy(embedding.score_all(states), targets)
 
 
 def sampled_softmax(
-    embedding: RecJPQEmbedding, states: Tensor, targets: Tensor, *, sampler: NegativeSampler, negatives: int
+    embedding: ItemEmbedding, states: Tensor, targets: Tensor, *, sampler: NegativeSampler, negatives: int
 ) -> Tensor:
     """Cross-entropy among the target and negatives that all tokens share.
 
@@ -74,7 +74,7 @@ def sampled_softmax(
     drawn from (Bengio & Senecal, 2008; Yi et al., RecSys 2019, Eq. 3).
     """
     drawn, log_expected = sampler.draw(negatives, states.device)
-    if states.is_cpu:
+    if states.is_cpu and isinstance(embedding, RecJPQEmbedding):
         return score_softmax(embedding, states, targets, drawn, -log_expected)
     scores = states @ embedding(drawn).T - log_expected  # (T, C)
     scores = scores.masked_fill(drawn == targets[:, None], -torch.inf)
@@ -82,7 +82,7 @@ def sampled_softmax(
     return functional.cross_entropy(torch.cat([positive, scores], dim=1), torch.zeros_like(targets))
 
 
-def gbce(embedding: RecJPQEmbedding, states: Tensor, targets: Tensor, *, negatives: int, t: float) -> Tensor:
+def gbce(embedding: ItemEmbedding, states: Tensor, targets: Tensor, *, negatives: int, t: float) -> Tensor:
     """Generalised binary cross-entropy (gSASRec, RecSys 2023, Eqs. 8 and 15), uniform negatives a token.
 
     ``(beta * softplus(-s_pos) + sum softplus(s_neg)) / (1 + k)`` with the sampling rate
@@ -92,7 +92,7 @@ def gbce(embedding: RecJPQEmbedding, states: Tensor, targets: Tensor, *, negativ
     num_items = len(embedding.item_codes)
     drawn = torch.randint(num_items, (len(targets), negatives), device=targets.device)
     candidates = torch.cat([targets[:, None], drawn], dim=1)
-    scores = embedding.score_items(embedding.score_tables(states), candidates)
+    scores = embedding.score_candidates(states, candidates)
     alpha = min(1.0, negatives / (num_items - 1))
     beta = t * (alpha - 1.0) + 1.0
     positive = beta * functional.softplus(-scores[:, 0])

@@ -7,17 +7,20 @@ from typing import Any
 
 import torch
 
-from recjpq.scoring import Scorer, load_scorer
-from training.checkpoint import CheckpointStore, Progress
-from training.codes import Codes, make_codes
+from recjpq.scoring import load_scorer
+from training.backbone import Backbone
+from training.checkpoint import LAST, CheckpointStore, Progress
+from training.codes import CODES, Codes, make_codes
 from training.config import Config
 from training.dataset import Dataset
 from training.errors import StageError
 from training.evaluate import evaluate, torch_encoder
 from training.export import export
 from training.files import fingerprint, read_json, write_json
+from training.models import make_model
 from training.prepare import prepare
-from training.sasrec import SASRec
+from training.ranker import DenseRanker, Ranker
+from training.sizes import served_bytes, trained_bytes
 from training.split import Split
 from training.train import Trainer
 
@@ -58,6 +61,11 @@ class Run:
         report |= {
             "weights": weights,
             "best_epoch": progress.best_epoch,
+            "bytes": trained_bytes(
+                self._model,
+                None if self._has_full_table else self._path("codes") / CODES,
+                self._path("checkpoints") / LAST,
+            ),
             "history": progress.history,
         }
         write_json(self._path("report.json"), report)
@@ -73,6 +81,8 @@ class Run:
             )
         metrics = {name: report[name] for name in ("protocol", "model", "popularity")}
         path = export(self.config, self._model, self.split.dataset, metrics, self._path("artifacts"), version)
+        report["bytes"]["served"] = served_bytes(path)
+        write_json(self._path("report.json"), report)
         write_json(self._path("exported.json"), {"weights": weights, "version": path.name})
         return path
 
@@ -95,17 +105,21 @@ class Run:
         return Codes.load(self._path("codes"))
 
     @cached_property
-    def _scorer(self) -> Scorer:
-        return load_scorer(self._codes.item_codes)
+    def _scorer(self) -> Ranker:
+        return DenseRanker() if self._has_full_table else load_scorer(self._codes.item_codes)
 
     @cached_property
-    def _model(self) -> SASRec:
+    def _model(self) -> Backbone:
         if self.config.run.threads:
             torch.set_num_threads(self.config.run.threads)
         torch.manual_seed(self.config.run.seed)
-        item_codes = torch.from_numpy(self._codes.item_codes.copy())
+        items = self.split.dataset.num_items if self._has_full_table else self._codes.item_codes
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return SASRec(self.config.model, item_codes, self.config.codes.num_sub_ids).to(device)
+        return make_model(self.config, items).to(device)
+
+    @property
+    def _has_full_table(self) -> bool:
+        return self.config.model.item_embedding == "full"
 
     @property
     def _checkpoints(self) -> CheckpointStore:
@@ -126,7 +140,8 @@ class Run:
             config["train"].pop(how_long)
         if self.config.train.schedule == "constant":
             config["train"].pop("max_epochs")
-        return fingerprint("train 1", config, self._codes.fingerprint)
+        items = self.split.dataset.fingerprint if self._has_full_table else self._codes.fingerprint
+        return fingerprint("train 1", config, items)
 
     def _path(self, name: str) -> Path:
         return self.config.run.directory / name

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from recjpq.scoring import Scorer
+from training.backbone import Backbone
 from training.batches import Batch, TrainingSequences
 from training.checkpoint import CheckpointStore, Progress
 from training.config import Config
@@ -21,7 +21,7 @@ from training.errors import DataError, DivergedError
 from training.evaluate import rank_targets, torch_encoder
 from training.loss import Loss, make_loss
 from training.metrics import metrics_at
-from training.sasrec import SASRec
+from training.ranker import Ranker
 from training.split import Split
 
 VALIDATION_K = 10
@@ -41,8 +41,8 @@ class Trainer:
 
     config: Config
     split: Split
-    model: SASRec
-    scorer: Scorer
+    model: Backbone
+    scorer: Ranker
     store: CheckpointStore
     optimizer: torch.optim.Optimizer
     loss: Loss
@@ -55,8 +55,8 @@ class Trainer:
         config: Config,
         split: Split,
         *,
-        model: SASRec,
-        scorer: Scorer,
+        model: Backbone,
+        scorer: Ranker,
         store: CheckpointStore,
         report: Callable[[str], None] = tqdm.write,
     ) -> Self:
@@ -127,11 +127,8 @@ class Trainer:
 
     def _step(self, batch: Batch, step: int) -> float:
         options = self.config.train
-        device = self.model.embedding.sub_embeddings.device
-        states = self.model(batch.items.to(device), batch.lengths.to(device))[
-            batch.valid.to(device)
-        ]  # (T, D)
-        loss = self.loss(self.model.embedding, states, batch.targets.to(device))
+        states, targets = self.model.training_pairs(batch)  # (T, D), (T,)
+        loss = self.loss(self.model.embedding, states, targets)
         value = loss.item()
         if not math.isfinite(value):
             raise DivergedError(

@@ -73,3 +73,23 @@ def trained(cyclic_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run.train()
     run.evaluate()
     return run
+
+
+TrainAs = Callable[..., Run]
+
+
+@pytest.fixture(scope="session")
+def train_as(cyclic_log: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainAs:
+    """Return a maker of trained and evaluated runs; keyword arguments are keys of `[model]`."""
+
+    def train(epochs: int, **model: object) -> Run:
+        directory = tmp_path_factory.mktemp("trained") / "run"
+        options = {"max_epochs": epochs, "patience": epochs}
+        run = Run(_config(directory, cyclic_log, {"model": model, "train": options}))
+        run.prepare()
+        run.codes()
+        run.train()
+        run.evaluate()
+        return run
+
+    return train

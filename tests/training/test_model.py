@@ -31,7 +31,7 @@ def embedding(item_codes: Tensor, request: pytest.FixtureRequest) -> RecJPQEmbed
 def model(item_codes: Tensor) -> SASRec:
     torch.manual_seed(2)
     config = ModelConfig(dim=DIM, max_length=LENGTH, num_heads=2, dropout=0.5)
-    return SASRec(config, item_codes, NUM_SUB_IDS).eval()
+    return SASRec(config, RecJPQEmbedding(item_codes, NUM_SUB_IDS, DIM)).eval()
 
 
 def test_an_item_embedding_is_its_sub_embeddings_end_to_end_or_their_sum(
