@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP := .venv/bin/pip --disable-pip-version-check
 SOURCES := pyproject.toml $(wildcard recjpq/native/*)
-# What the demo passes to `recjpq-train all`, such as DEMO_TRAIN="--set train.max_epochs=2".
+# What the demo passes to `recjpq-train all`, such as DEMO_TRAIN="--set train.max_epochs=2 --force".
 DEMO_TRAIN ?=
 # What `make bench` is told, such as BENCH="--artifact DIR --dataset DIR --docs"; see `--help`.
 BENCH ?=

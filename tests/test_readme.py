@@ -38,7 +38,7 @@ def demo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     installed = ["--assume-old", ".venv/.installed-training"]  # this test runs in that environment
-    command = ["make", *installed, "demo", "DEMO_TRAIN=--set train.max_epochs=1"]
+    command = ["make", *installed, "demo", "DEMO_TRAIN=--set train.max_epochs=1 --force"]
     environment = os.environ | {"RECJPQ_PORT": str(port)}
     with (
         (here / "log").open("w+") as log,

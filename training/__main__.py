@@ -8,8 +8,8 @@ from pathlib import Path
 from recjpq.errors import RecJPQError
 from training.config import load_config
 from training.errors import TrainingError
-from training.evaluate import format_report
 from training.movielens import download_ml_100k
+from training.report_text import format_report
 from training.run import Run
 from training.train import Interrupted
 
@@ -17,7 +17,7 @@ VERBS = {
     "prepare": "interaction log -> dataset/: memory-mapped sequences, item vocabulary, metadata",
     "codes": "dataset/ -> codes/: every item split into M one-byte codes",
     "train": "dataset/, codes/ -> checkpoints/; resumes where it was interrupted",
-    "evaluate": "checkpoints/ -> report.json: full ranking of the test cases, beside popularity",
+    "evaluate": "checkpoints/ -> report.json, report.html: full ranking of the test cases, beside baselines",
     "export": "checkpoints/, report.json -> artifacts/<version>, checked, ready to serve",
     "all": "every stage in this order; a stage whose output is up to date is not repeated",
 }
@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--restart", action="store_true", help="discard the checkpoints and start again")
         if verb in {"export", "all"}:
             sub.add_argument("--version", help="the artifact's version (default: the UTC time)")
+            sub.add_argument(
+                "--force", action="store_true", help="export also a model that does not beat popularity"
+            )
         sub.set_defaults(action=_run_verb)
     download = verbs.add_parser("download", help="fetch MovieLens-100K for the demo")
     download.add_argument("directory", type=Path, help="where interactions.csv and items.csv go")
@@ -104,7 +107,7 @@ def _export(run: Run, options: argparse.Namespace) -> str:
         return "no artifact: a full item table is only to compare with"
     if options.verb == "all" and options.version is None and (path := run.exported()):
         return f"artifact: {path}, up to date"
-    return f"artifact: {run.export(options.version)}"
+    return f"artifact: {run.export(options.version, force=options.force)}"
 
 
 def _say(text: str, *, error: bool = False) -> None:

@@ -14,3 +14,13 @@ def score_softmax(
     gradients: npt.NDArray[np.float32],
     threads: int,
 ) -> None: ...
+def propagate_labels(
+    offsets: npt.NDArray[np.int64],
+    neighbours: npt.NDArray[np.int32],
+    weights: npt.NDArray[np.float32],
+    order: npt.NDArray[np.int32],
+    node_mass: npt.NDArray[np.float32],
+    num_labels: int,
+    balance: float,
+    labels: npt.NDArray[np.uint8],
+) -> int: ...

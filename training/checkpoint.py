@@ -92,6 +92,10 @@ class CheckpointStore:
         model.load_state_dict(state["model"])
         return _progress(state)
 
+    def history(self) -> tuple[dict[str, float], ...]:
+        """Return every finished epoch's entry, also those after the best one."""
+        return _progress(self._read(LAST)).history
+
     def discard(self) -> None:
         """Remove the run's checkpoints."""
         for name in (LAST, BEST):

@@ -47,7 +47,7 @@ def make_codes(config: CodesConfig, split: Split, seed: int, directory: Path) ->
         DataError: the log is too small for the number of splits.
     """
     made_from = fingerprint("codes 1", config.model_dump(mode="json"), seed, split.dataset.fingerprint,
-                            len(split.validation_users))  # fmt: skip
+                            *split.identity)  # fmt: skip
     if is_made_from(directory / SUMMARY, made_from):
         return Codes.load(directory)
     rng = np.random.default_rng([seed, 0xC0DE5])

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -37,6 +38,18 @@ class DataConfig(_Section):
     )
     metadata: Path | None = Field(None, description="CSV or Parquet file, one row per item")
     metadata_item_column: str = "item_id"
+
+
+class SplitConfig(_Section):
+    """Which interactions train and which test."""
+
+    method: Literal["leave_one_out", "temporal"] = "leave_one_out"
+    test_share: float = Field(
+        0.1, gt=0.0, lt=1.0, description="temporal: share of the interactions that is at or after T"
+    )
+    test_from: int | datetime | None = Field(
+        None, description="temporal: T itself, in place of the share: a date, or an integer as in times.npy"
+    )
 
 
 class CodesConfig(_Section):
@@ -114,6 +127,7 @@ class Config(_Section):
 
     run: RunConfig
     data: DataConfig
+    split: SplitConfig = SplitConfig()
     codes: CodesConfig = CodesConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
@@ -129,6 +143,15 @@ class Config(_Section):
                 raise ValueError(
                     f"model.dim is {self.model.dim}, expected a multiple of {name}, which is {divisor}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _times_are_there(self) -> Self:
+        if self.split.method == "temporal" and self.data.time_column is None:
+            raise ValueError(
+                "split.method is 'temporal', which needs the time of every interaction: "
+                "set data.time_column, or choose leave_one_out"
+            )
         return self
 
 

@@ -1,6 +1,7 @@
 """A prepared interaction log: memory-mapped arrays, one contiguous sequence per user."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ OFFSETS = "offsets.npy"
 TIMES = "times.npy"
 ITEM_TABLE = "items.parquet"
 USER_TABLE = "users.parquet"
+MICROSECONDS = "microseconds since 1970"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Dataset:
         offsets: user u owns ``items[offsets[u]:offsets[u + 1]]``, int64 (U + 1,).
         num_items: N.
         summary: what `prepare` counted, with the log's hash.
+        times: of every interaction, int64 (interactions,), ascending within a user; None for a log without.
+            Microseconds since 1970 for dates and fractional seconds, else the log's own integers.
     """
 
     path: Path
@@ -34,6 +38,7 @@ class Dataset:
     offsets: npt.NDArray[np.int64]
     num_items: int
     summary: dict[str, Any]
+    times: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -45,6 +50,7 @@ class Dataset:
             np.load(path / OFFSETS, mmap_mode="r"),
             int(summary["items"]),
             summary,
+            np.load(path / TIMES, mmap_mode="r") if summary["has_times"] else None,
         )
 
     @property
@@ -56,3 +62,9 @@ class Dataset:
     def fingerprint(self) -> str:
         """Equal for two directories prepared from the same bytes in the same way."""
         return str(self.summary["fingerprint"])
+
+    def format_time(self, time: int) -> str:
+        """Return one of its times for people: a date, where the log's times are dates."""
+        if self.summary.get("time_unit") != MICROSECONDS:
+            return str(time)
+        return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time)).isoformat()

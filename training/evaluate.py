@@ -9,11 +9,14 @@ import torch
 from tqdm import tqdm
 
 from training.backbone import Backbone
+from training.baselines import BASELINES, training_counts
 from training.batches import histories
 from training.config import EvaluationConfig
-from training.metrics import Ranks, metrics_at
+from training.errors import DataError
+from training.measure import list_length, measure
+from training.metrics import Ranking, Ranks
 from training.ranker import Ranker
-from training.split import PROTOCOL, Cases, Split
+from training.split import Cases, Split
 
 Encode = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 """``encode(items int64 (B, L), lengths int64 (B,)) -> score_tables float32 (B, M, V)``."""
@@ -42,12 +45,14 @@ def rank_targets(
     config: EvaluationConfig,
     *,
     depth: int | None = None,
+    lists: npt.NDArray[np.int32] | None = None,
     progress: bool = False,
 ) -> Ranks:
     """Rank every case's target among all items, down to `depth` (the largest k by default).
 
     Items of the whole history, also those before the last L, are removed where the protocol says so; a
-    target that is itself among them is a miss.
+    target that is itself among them is a miss. `lists`, int32 (C, K) with K <= depth, is given the best K
+    items of every case, and kept as it is where there are fewer.
     """
     depth = depth or max(config.ks)
     ranks = np.full(len(cases), np.inf)
@@ -61,53 +66,43 @@ def rank_targets(
             hits = np.flatnonzero(best.ids == cases.targets[case])
             if hits.size:
                 ranks[case] = hits[0] + 1
-    return ranks
-
-
-def popularity_ranks(split: Split, cases: Cases, exclude_seen: bool) -> Ranks:
-    """Rank every case's target by training interactions, ties to the lower item index."""
-    _, items = split.training_interactions()
-    counts = np.bincount(items, minlength=split.dataset.num_items)
-    position = np.empty(len(counts), dtype=np.int64)
-    position[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
-    ranks: Ranks = position[cases.targets].astype(np.float64) + 1.0
-    if exclude_seen:
-        for case, target in enumerate(cases.targets):
-            seen = np.unique(cases.history(case))
-            before = position[seen] < position[target]
-            ranks[case] = np.inf if target in seen else ranks[case] - before.sum()
+            if lists is not None:
+                shown = best.ids[: lists.shape[1]]
+                lists[case, : len(shown)] = shown
     return ranks
 
 
 def evaluate(
-    encode: Encode, scorer: Ranker, split: Split, max_length: int, config: EvaluationConfig
-) -> dict[str, Any]:
-    """Return the report of the test cases: protocol, model and popularity, ready for JSON."""
-    cases = split.test_cases()
-    _, trained = split.training_interactions()
-    cold = ~np.isin(cases.targets, trained)
-    model = rank_targets(encode, scorer, cases, max_length, config, progress=True)
-    popularity = popularity_ranks(split, cases, config.exclude_seen)
-    return {
-        "protocol": {
-            "split": PROTOCOL,
-            "ranking": f"full, over all {split.dataset.num_items} items",
-            "seen_items": "removed" if config.exclude_seen else "kept",
-            "cases": len(cases),
-            "targets_unseen_in_training": int(cold.sum()),
-            "validation_users": len(split.validation_users),
-        },
-        "model": metrics_at(model, config.ks),
-        "popularity": metrics_at(popularity, config.ks),
+    encode: Encode, scorer: Ranker, split: Split, max_length: int, config: EvaluationConfig, seed: int = 0
+) -> tuple[dict[str, Any], dict[str, Ranks]]:
+    """Return the report of the test cases, ready for JSON, and the ranks that it was made from.
+
+    Args:
+        encode: the model.
+        scorer: over its codes.
+        split: whose test cases and training interactions.
+        max_length: L.
+        config: how it is measured.
+        seed: of the bootstrap.
+    """
+    cases, counts = split.test_cases(), training_counts(split)
+    if not len(cases):
+        raise DataError("found no user with a history and an item to test, expected at least one")
+    top = list_length(config.ks)
+    lists = np.full((len(cases), top), -1, dtype=np.int32)
+    ranks = rank_targets(encode, scorer, cases, max_length, config, lists=lists, progress=True)
+    rankings = {"model": Ranking(ranks, lists)} | {
+        name: baseline(split, cases, top, exclude_seen=config.exclude_seen)
+        for name, baseline in BASELINES.items()
     }
-
-
-def format_report(report: dict[str, Any]) -> str:
-    """Return the report as a table, the protocol above it."""
-    lines = [f"  {name.replace('_', ' ')}: {value}" for name, value in report["protocol"].items()]
-    rows = [f"  {'':<12}{'model':>10}{'popularity':>12}"]
-    rows += [
-        f"  {name:<12}{value:>10.4f}{report['popularity'][name]:>12.4f}"
-        for name, value in report["model"].items()
-    ]
-    return "\n".join(["protocol", *lines, "metrics", *rows])
+    protocol = split.protocol | {
+        "ranking": f"full, over all {split.dataset.num_items} items",
+        "seen_items": "removed" if config.exclude_seen else "kept",
+        "users": split.dataset.num_users,
+        "cases": len(cases),
+        "targets_unseen_in_training": int((counts[cases.targets] == 0).sum()),
+        "items_unseen_in_training": int((counts == 0).sum()),
+        "validation_users": len(split.validation_users),
+    }
+    report = {"protocol": protocol} | measure(rankings, cases, counts, config.ks, seed)
+    return report, {name: ranking.ranks for name, ranking in rankings.items()}

@@ -84,6 +84,20 @@ def export(
     )
 
 
+def check_beats_popularity(report: Mapping[str, Any], *, force: bool) -> bool:
+    """Raise ExportError unless the model beats popularity on the test cases; return whether force did it."""
+    metric = report["headline"]
+    model, popularity = report["model"][metric], report["popularity"][metric]
+    if model > popularity or force:
+        return bool(model <= popularity)
+    raise ExportError(
+        f"the model's {metric.upper()} on the test cases is {model:.4f}, that of popularity "
+        f"{popularity:.4f}: "
+        "expected more than popularity of a model that is to be served; train longer or with other settings "
+        "(report.html shows where it falls behind), or pass --force to export it all the same"
+    )
+
+
 def check_recommender(recommender: onnx.ModelProto, golden: Golden) -> None:
     """Raise ExportError unless the one-graph recommender gives the golden histories' top-k.
 

@@ -8,10 +8,11 @@ import polars as pl
 
 from recjpq.artifact import sha256_of
 from training.config import DataConfig
-from training.dataset import DATASET, ITEM_TABLE, ITEMS, OFFSETS, TIMES, USER_TABLE, Dataset
+from training.dataset import DATASET, ITEM_TABLE, ITEMS, MICROSECONDS, OFFSETS, TIMES, USER_TABLE, Dataset
 from training.errors import DataError
 from training.files import fingerprint, is_made_from, replacing_directory, write_json
 
+OWN_INTEGERS = "the log's own integers"
 RESERVED_COLUMNS = ("item_id", "count")
 
 
@@ -29,7 +30,7 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
     made_from = _made_from(config, log_sha256)
     if is_made_from(directory / DATASET, made_from):
         return Dataset.load(directory)
-    log = _read_log(config)
+    log, time_unit = _read_log(config)
     item_table, warnings = _item_table(log, config)
     users = log.select("user").unique().sort("user")
     rows = _order(log, users, item_table)
@@ -51,6 +52,7 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
         "median_length": float(np.median(lengths)),
         "users_with_one_event": single,
         "has_times": config.time_column is not None,
+        "time_unit": time_unit,
         "warnings": warnings,
     }
     with replacing_directory(directory) as partial:
@@ -89,8 +91,11 @@ def _scan(path: Path) -> pl.LazyFrame:
     return readers[path.suffix.lower()](path)
 
 
-def _read_log(config: DataConfig) -> pl.DataFrame:
-    """Return columns user, item (text) and time (int64), one row per interaction in the file's order."""
+def _read_log(config: DataConfig) -> tuple[pl.DataFrame, str | None]:
+    """Return columns user, item (text) and time (int64), one row per interaction in the file's order.
+
+    The second value is the unit of the times, None where there are none.
+    """
     path = config.interactions
     names = {"user": config.user_column, "item": config.item_column}
     if config.time_column is not None:
@@ -101,12 +106,10 @@ def _read_log(config: DataConfig) -> pl.DataFrame:
     for column, name in names.items():
         _refuse_nulls(path, name, frame[column])
     columns = [_as_text(path, names[column], frame[column]) for column in ("user", "item")]
-    times = (
-        _as_time(path, config.time_column, frame["time"])
-        if config.time_column is not None
-        else pl.Series("time", np.zeros(len(frame), dtype=np.int64))
-    )
-    return pl.DataFrame([*columns, times])
+    if config.time_column is None:
+        return pl.DataFrame([*columns, pl.Series("time", np.zeros(len(frame), dtype=np.int64))]), None
+    times, unit = _as_time(path, config.time_column, frame["time"])
+    return pl.DataFrame([*columns, times]), unit
 
 
 def _select(path: Path, names: dict[str, str]) -> pl.DataFrame:
@@ -144,14 +147,14 @@ def _as_text(path: Path, name: str, column: pl.Series) -> pl.Series:
     return text
 
 
-def _as_time(path: Path, name: str, column: pl.Series) -> pl.Series:
-    """Return int64 that orders as the column does: microseconds for dates, else the column's own numbers."""
+def _as_time(path: Path, name: str, column: pl.Series) -> tuple[pl.Series, str]:
+    """Return int64 that orders as the column does, with its unit: microseconds, or the log's own integers."""
     if column.dtype.is_integer():
-        return column.cast(pl.Int64)
+        return column.cast(pl.Int64), OWN_INTEGERS
     if column.dtype.is_float():  # fractional epoch seconds: microseconds keep their order
-        return (column * 1e6).round().cast(pl.Int64)
+        return (column * 1e6).round().cast(pl.Int64), MICROSECONDS
     if column.dtype.is_temporal() and column.dtype not in {pl.Duration, pl.Time}:
-        return column.cast(pl.Datetime("us")).cast(pl.Int64)
+        return column.cast(pl.Datetime("us")).cast(pl.Int64), MICROSECONDS
     if column.dtype != pl.String:
         raise DataError(
             f"{path}: column {name!r} is {column.dtype}, expected numbers, dates or ISO 8601 text"
@@ -160,14 +163,15 @@ def _as_time(path: Path, name: str, column: pl.Series) -> pl.Series:
         number=pl.col("text").cast(pl.Int64, strict=False),
         date=pl.col("text").str.to_datetime(time_unit="us", time_zone="UTC", strict=False).cast(pl.Int64),
     )
-    parsed = frame["number"] if frame["number"].null_count() == 0 else frame["date"]
+    whole = frame["number"].null_count() == 0
+    parsed = frame["number"] if whole else frame["date"]
     if count := parsed.null_count():
         row = int(parsed.is_null().arg_max() or 0)
         raise DataError(
             f"{path}: column {name!r} holds no readable time in {count} of {len(column)} rows "
             f"(first: row {row + 1}, {column[row]!r}); expected integers or ISO 8601 text"
         )
-    return parsed.alias("time")
+    return parsed.alias("time"), OWN_INTEGERS if whole else MICROSECONDS
 
 
 def _item_table(log: pl.DataFrame, config: DataConfig) -> tuple[pl.DataFrame, list[str]]:

@@ -5,23 +5,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from recjpq.scoring import load_scorer
 from training.backbone import Backbone
+from training.baselines import BASELINES
 from training.checkpoint import LAST, CheckpointStore, Progress
 from training.codes import CODES, Codes, make_codes
 from training.config import Config
 from training.dataset import Dataset
 from training.errors import StageError
 from training.evaluate import evaluate, torch_encoder
-from training.export import export
-from training.files import fingerprint, read_json, write_json
+from training.export import check_beats_popularity, export
+from training.files import fingerprint, read_json, replacing_file, write_json
 from training.models import make_model
 from training.prepare import prepare
 from training.ranker import DenseRanker, Ranker
+from training.report_html import render_report
 from training.sizes import served_bytes, trained_bytes
-from training.split import Split
+from training.split import Split, make_split
 from training.train import Trainer
 
 
@@ -29,7 +32,8 @@ from training.train import Trainer
 class Run:
     """The stages of one configuration; each method is the CLI verb of the same name.
 
-    Everything is below ``run.directory``: `dataset/`, `codes/`, `checkpoints/`, `report.json`, `artifacts/`.
+    Everything is below ``run.directory``: `dataset/`, `codes/`, `checkpoints/`, `report.json` (and
+    `report.html`, `ranks.npz`), `artifacts/`.
     A stage whose output was made from the same inputs is not repeated.
     """
 
@@ -52,13 +56,14 @@ class Run:
         ).run()
 
     def evaluate(self) -> dict[str, Any]:
-        """Rank the test cases with the best weights into `report.json`."""
+        """Rank the test cases with the best weights into `report.json`, `report.html` and `ranks.npz`."""
         progress, weights = self._load_best()
-        encode = torch_encoder(self._model)
-        report = evaluate(
-            encode, self._scorer, self.split, self.config.model.max_length, self.config.evaluation
+        config, encode = self.config, torch_encoder(self._model)
+        report, ranks = evaluate(
+            encode, self._scorer, self.split, config.model.max_length, config.evaluation, config.run.seed
         )
         report |= {
+            "name": config.run.name,
             "weights": weights,
             "best_epoch": progress.best_epoch,
             "bytes": trained_bytes(
@@ -66,20 +71,35 @@ class Run:
                 None if self._has_full_table else self._path("codes") / CODES,
                 self._path("checkpoints") / LAST,
             ),
-            "history": progress.history,
+            "history": self._checkpoints.history(),
+            "config": config.model_dump(mode="json"),
+            "data": self.split.dataset.summary,
         }
+        with replacing_file(self._path("ranks.npz")) as partial, partial.open("wb") as file:
+            cases = self.split.test_cases()
+            np.savez_compressed(
+                file, allow_pickle=False, positions=cases.ends, targets=cases.targets, **ranks
+            )
+        with replacing_file(self._path("report.html")) as partial:
+            partial.write_text(render_report(report), encoding="utf-8")
         write_json(self._path("report.json"), report)
         return report
 
-    def export(self, version: str | None = None) -> Path:
-        """Write the best weights as `artifacts/<version>`, with the report of `evaluate` in its manifest."""
+    def export(self, version: str | None = None, *, force: bool = False) -> Path:
+        """Write the best weights as `artifacts/<version>`, with the report of `evaluate` in its manifest.
+
+        A model that does not beat popularity is refused, unless by `force`, which the manifest records.
+        """
         report = read_json(self._path("report.json"), "evaluate")
         _, weights = self._load_best()
-        if report["weights"] != weights:
+        if report["weights"] != weights or "headline" not in report:
             raise StageError(
-                f"{self._path('report.json')}: of other weights; run `recjpq-train evaluate` again"
+                f"{self._path('report.json')}: of other weights or another release; "
+                "run `recjpq-train evaluate` again"
             )
-        metrics = {name: report[name] for name in ("protocol", "model", "popularity")}
+        forced = check_beats_popularity(report, force=force)
+        told = ("protocol", "headline", "model", *BASELINES, "intervals", "difference", "exposure")
+        metrics = {name: report[name] for name in told} | {"forced": forced}
         path = export(self.config, self._model, self.split.dataset, metrics, self._path("artifacts"), version)
         report["bytes"]["served"] = served_bytes(path)
         write_json(self._path("report.json"), report)
@@ -96,9 +116,8 @@ class Run:
 
     @cached_property
     def split(self) -> Split:
-        """The leave-one-out split of the prepared log."""
-        dataset = Dataset.load(self._path("dataset"))
-        return Split.leave_one_out(dataset, self.config.train.validation_users, self.config.run.seed)
+        """The prepared log, split as configured."""
+        return make_split(self.config, Dataset.load(self._path("dataset")))
 
     @cached_property
     def _codes(self) -> Codes:

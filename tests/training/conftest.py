@@ -54,7 +54,7 @@ def _config(directory: Path, log: Path, sections: dict[str, dict[str, object]]) 
         "evaluation": {"ks": (1, 10)},
     }
     for name, keys in sections.items():
-        values[name].update(keys)
+        values.setdefault(name, {}).update(keys)
     return Config.model_validate(values)
 
 

@@ -36,7 +36,10 @@ validation_users = 20
 def test_all_goes_from_the_log_to_an_artifact_and_again_finds_it_up_to_date(
     config_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["all", "--config", str(config_path)]) == 0
+    # One epoch does not beat popularity.
+    assert main(["all", "--config", str(config_path)]) == 2
+    assert "or pass --force" in capsys.readouterr().err
+    assert main(["all", "--config", str(config_path), "--force"]) == 0
     said = capsys.readouterr().out
     for stage in ("prepare", "codes", "train", "evaluate", "export"):
         assert f"== {stage}\n" in said
@@ -47,7 +50,7 @@ def test_all_goes_from_the_log_to_an_artifact_and_again_finds_it_up_to_date(
     assert main(["all", "--config", str(config_path)]) == 0
     assert f"artifact: {artifact}, up to date\n" in capsys.readouterr().out
     assert len(list(artifact.parent.iterdir())) == 1
-    assert main(["all", "--config", str(config_path), "--version", "v2"]) == 0
+    assert main(["all", "--config", str(config_path), "--version", "v2", "--force"]) == 0
     assert sorted(path.name for path in artifact.parent.iterdir()) == sorted([artifact.name, "v2"])
 
 

@@ -8,10 +8,12 @@ import numpy.typing as npt
 import pytest
 
 from recjpq.scoring import load_scorer
+from training.baselines import popularity
 from training.config import EvaluationConfig
 from training.dataset import Dataset
-from training.evaluate import format_report, popularity_ranks, rank_targets, torch_encoder
+from training.evaluate import rank_targets, torch_encoder
 from training.metrics import metrics_at
+from training.report_text import format_report
 from training.run import Run
 from training.split import Split
 
@@ -57,7 +59,8 @@ def test_popularity_counts_training_interactions_only(
     split: Split, exclude_seen: bool, expected: list[float]
 ) -> None:
     # Training counts: item 0 three times, item 1 twice, item 3 once; 2 and 4 only ever tested.
-    assert popularity_ranks(split, split.test_cases(), exclude_seen).tolist() == expected
+    found = popularity(split, split.test_cases(), 2, exclude_seen=exclude_seen)
+    assert found.ranks.tolist() == expected
 
 
 def test_ranks_through_the_scorer_are_those_of_sorting_every_score(trained: Run) -> None:
@@ -82,3 +85,22 @@ def test_the_report_says_its_protocol_and_that_the_model_beats_popularity(traine
     text = format_report(report)
     assert "seen items: removed" in text
     assert "leave-one-out" in text
+    assert "ndcg@10 less that of markov: " in text
+
+
+def test_lists_hold_the_best_items_of_every_case(split: Split) -> None:
+    scorer = load_scorer(np.arange(5, dtype=np.uint8)[:, None])
+    lists = np.full((3, 4), -1, dtype=np.int32)
+    config = EvaluationConfig(ks=(4,), exclude_seen=True, batch_size=2)
+    rank_targets(_encode, scorer, split.test_cases(), 10, config, lists=lists)
+    assert lists.tolist() == [[0, 1, 2, 4], [2, 3, 4, -1], [2, 3, 4, -1]]
+
+
+def test_ranks_are_kept_for_later_comparisons(trained: Run) -> None:
+    report = trained.evaluate()
+    cases = trained.split.test_cases()
+    with np.load(trained.config.run.directory / "ranks.npz") as kept:
+        assert kept["targets"].tolist() == cases.targets.tolist()
+        assert trained.split.dataset.items[kept["positions"]].tolist() == cases.targets.tolist()
+        for name in ("model", "popularity", "markov"):
+            assert metrics_at(kept[name], [1, 10]) == pytest.approx(report[name])

@@ -24,7 +24,7 @@ from training.config import Config
 from training.encoder_graph import check_tables, encoder_graph, onnx_encoder
 from training.errors import ExportError, StageError
 from training.evaluate import evaluate
-from training.export import check_recommender
+from training.export import check_beats_popularity, check_recommender
 from training.run import Run
 
 
@@ -61,6 +61,7 @@ def test_the_artifact_has_every_file_and_describes_the_model(artifact: Artifact)
     )
     assert model.metrics["protocol"]["split"].startswith("leave-one-out")
     assert model.metrics["model"].keys() == model.metrics["popularity"].keys()
+    assert model.metrics["forced"] is False
     assert model.training_config["train"]["loss"] == "softmax"
     assert (model.data["interactions"], len(model.data["source_sha256"])) == (720, 64)
     assert model.libraries["torch"] == torch.__version__
@@ -80,7 +81,7 @@ def test_metrics_from_the_artifact_equal_those_from_pytorch(trained: Run, artifa
     def encode(items: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         return run_onnx(codes[items], lengths)
 
-    served = evaluate(encode, load_scorer(codes), trained.split, 6, trained.config.evaluation)
+    served, _ = evaluate(encode, load_scorer(codes), trained.split, 6, trained.config.evaluation)
     reported = json.loads((trained.config.run.directory / "report.json").read_text())
     assert served["model"] == pytest.approx(reported["model"], abs=1e-4)
     assert reported["model"] == artifact.manifest.model.metrics["model"]
@@ -151,8 +152,42 @@ def test_a_report_of_earlier_weights_is_refused(make_config: Callable[..., Confi
         run.train()
         if epochs == 1:
             run.evaluate()
-    with pytest.raises(StageError, match=r"report\.json: of other weights; run `recjpq-train evaluate`"):
+    with pytest.raises(
+        StageError, match=r"report\.json: of other weights or another release; run `recjpq-train evaluate`"
+    ):
         run.export("v1")
+
+
+def _report(model: float, popularity: float) -> dict[str, object]:
+    return {"headline": "ndcg@10", "model": {"ndcg@10": model}, "popularity": {"ndcg@10": popularity}}
+
+
+@pytest.mark.parametrize("popularity", [0.02, 0.0295], ids=["equal", "better"])
+def test_a_model_that_does_not_beat_popularity_is_refused_unless_forced(popularity: float) -> None:
+    report = _report(0.02, popularity)
+    with pytest.raises(
+        ExportError, match=rf"NDCG@10 .* is 0\.0200, that of popularity {popularity:.4f}.*--force"
+    ):
+        check_beats_popularity(report, force=False)
+    assert check_beats_popularity(report, force=True)
+    assert not check_beats_popularity(_report(0.03, popularity), force=True)
+
+
+def test_a_refused_export_writes_nothing_and_a_forced_one_says_so(
+    trained: Run,
+) -> None:
+    path = trained.config.run.directory / "report.json"
+    kept = path.read_text()
+    try:
+        report = json.loads(kept)
+        report["popularity"]["ndcg@10"] = 1.0
+        path.write_text(json.dumps(report))
+        with pytest.raises(ExportError, match="or pass --force"):
+            trained.export("worse")
+        assert not (trained.config.run.directory / "artifacts" / "worse").exists()
+        assert load_artifact(trained.export("worse", force=True)).manifest.model.metrics["forced"] is True
+    finally:
+        path.write_text(kept)
 
 
 @pytest.mark.parametrize("wait_for", ["encoder.onnx", "item_codes.npy", "golden.npz", "manifest.json"])
