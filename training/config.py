@@ -42,10 +42,12 @@ class DataConfig(_Section):
 class CodesConfig(_Section):
     """How items are split into codes (RecJPQ, WSDM 2024, section 4)."""
 
-    method: Literal["svd", "random"] = "svd"
+    method: Literal["svd", "bpr", "random", "pq", "qr"] = "svd"
     num_splits: int = Field(8, ge=1, le=64, description="M, codes per item")
     num_sub_ids: int = Field(256, ge=2, le=256, description="V, sub-ids per split")
     weights: Literal["binary", "counts"] = Field("binary", description="SVD of 0/1 or of interaction counts")
+    unique: bool = Field(False, description="no two items share all M codes")
+    bpr_iterations: PositiveInt = Field(30, description="passes of BPR over the interactions")
 
 
 class ModelConfig(_Section):

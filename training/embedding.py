@@ -23,6 +23,11 @@ class RecJPQEmbedding(nn.Module):
         self.sub_embeddings = nn.Parameter(torch.empty(num_splits, num_sub_ids, dim // num_splits))
         nn.init.uniform_(self.sub_embeddings, -INITIAL_RANGE, INITIAL_RANGE)
 
+    @torch.no_grad()
+    def begin_from(self, sub_embeddings: Tensor) -> None:
+        """Replace the random start: float32 (M, V, D/M)."""
+        self.sub_embeddings.copy_(sub_embeddings)
+
     def embed_codes(self, codes: Tensor) -> Tensor:
         """Embed items given by their codes: integer (..., M) -> float32 (..., D)."""
         num_splits, num_sub_ids, width = self.sub_embeddings.shape

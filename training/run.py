@@ -38,7 +38,8 @@ class Run:
 
     def codes(self) -> Codes:
         """Make `codes/` from the training interactions."""
-        return make_codes(self.config.codes, self.split, self.config.run.seed, self._path("codes"))
+        seed, directory = self.config.run.seed, self._path("codes")
+        return make_codes(self.config.codes, self.split, seed, directory, dim=self.config.model.dim)
 
     def train(self, *, restart: bool = False) -> Progress:
         """Train, or go on training, into `checkpoints/`; `restart` discards what is there."""
@@ -105,7 +106,10 @@ class Run:
         torch.manual_seed(self.config.run.seed)
         item_codes = torch.from_numpy(self._codes.item_codes.copy())
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return SASRec(self.config.model, item_codes, self.config.codes.num_sub_ids).to(device)
+        model = SASRec(self.config.model, item_codes, self.config.codes.num_sub_ids)
+        if self._codes.sub_embeddings is not None:
+            model.embedding.begin_from(torch.from_numpy(self._codes.sub_embeddings))
+        return model.to(device)
 
     @property
     def _checkpoints(self) -> CheckpointStore:
