@@ -16,6 +16,7 @@ from training.errors import StageError
 from training.evaluate import evaluate, torch_encoder
 from training.export import export
 from training.files import fingerprint, read_json, write_json
+from training.new_items import NewItems, assign
 from training.prepare import prepare
 from training.sasrec import SASRec
 from training.split import Split
@@ -84,6 +85,16 @@ class Run:
         path = self._path("artifacts") / str(last.get("version"))
         _, weights = self._load_best()
         return path if last.get("weights") == weights and path.is_dir() else None
+
+    def assign(self, path: Path) -> NewItems:
+        """Give codes to new items, from a later log or a table of similar items, with the best weights."""
+        encode = torch_encoder(self.best_model())
+        return assign(path, self.config, self.split.dataset, encode, self._codes.item_codes)
+
+    def best_model(self) -> SASRec:
+        """Return the model with the best weights."""
+        self._load_best()
+        return self._model
 
     @cached_property
     def split(self) -> Split:

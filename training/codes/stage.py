@@ -145,8 +145,8 @@ def _distances(config: CodesConfig, sub_embeddings: SubEmbeddings | None) -> npt
     centroids = sub_embeddings.astype(np.float64)
     norms = (centroids**2).sum(axis=2)
     products = centroids @ centroids.transpose(0, 2, 1)
-    apart: npt.NDArray[np.float64] = norms[:, :, None] + norms[:, None, :] - 2 * products
-    return apart
+    squares: npt.NDArray[np.float64] = norms[:, :, None] + norms[:, None, :] - 2 * products
+    return squares
 
 
 def _counts(split: Split) -> npt.NDArray[np.int64]:
