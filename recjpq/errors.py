@@ -3,6 +3,7 @@
 RecJPQError
 ├── ScoringError (also ValueError)      a call to a scorer that cannot be answered
 ├── BackendUnavailableError             a scoring back-end that this machine does not have
+├── NewItemError (also ValueError)      new items that cannot be given codes
 ├── CatalogueError                      an items file that cannot be a catalogue
 └── ArtifactError                       an artifact that must not be loaded, one class per reason
     ├── ArtifactNotFoundError           no such directory
@@ -32,6 +33,10 @@ class ScoringError(RecJPQError, ValueError):
 
 class BackendUnavailableError(RecJPQError):
     """The scoring back-end that was asked for cannot run on this machine."""
+
+
+class NewItemError(RecJPQError, ValueError):
+    """New items that cannot be given codes: what should decide them is missing or does not fit."""
 
 
 class CatalogueError(RecJPQError):

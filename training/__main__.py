@@ -19,6 +19,7 @@ VERBS = {
     "train": "dataset/, codes/ -> checkpoints/; resumes where it was interrupted",
     "evaluate": "checkpoints/ -> report.json, report.html: full ranking of the test cases, beside baselines",
     "export": "checkpoints/, report.json -> artifacts/<version>, checked, ready to serve",
+    "assign": "checkpoints/, items that training did not see -> new_items.parquet: their codes",
     "all": "every stage in this order; a stage whose output is up to date is not repeated",
 }
 
@@ -60,7 +61,12 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--force", action="store_true", help="export also a model that does not beat popularity"
             )
-        sub.set_defaults(action=_run_verb)
+        if verb == "assign":
+            sub.add_argument(
+                "--items", type=Path, required=True, help="a later log, or pairs of similar items"
+            )
+            sub.add_argument("--output", type=Path, help="default: new_items.parquet in run.directory")
+        sub.set_defaults(action=_assign if verb == "assign" else _run_verb)
     download = verbs.add_parser("download", help="fetch MovieLens-100K for the demo")
     download.add_argument("directory", type=Path, help="where interactions.csv and items.csv go")
     download.set_defaults(action=lambda options: download_ml_100k(options.directory, _say))
@@ -79,6 +85,14 @@ def _run_verb(options: argparse.Namespace) -> None:
     for verb in verbs if options.verb == "all" else [options.verb]:
         _say(f"== {verb}")
         _say(verbs[verb]())
+
+
+def _assign(options: argparse.Namespace) -> None:
+    run = Run(load_config(options.config, options.overrides))
+    output = options.output or run.config.run.directory / "new_items.parquet"
+    new_items = run.assign(options.items)
+    new_items.write(output)
+    _say(f"{len(new_items.item_ids)} new items: {output}")
 
 
 def _prepare(run: Run) -> str:

@@ -55,10 +55,15 @@ class SplitConfig(_Section):
 class CodesConfig(_Section):
     """How items are split into codes (RecJPQ, WSDM 2024, section 4)."""
 
-    method: Literal["svd", "random"] = "svd"
+    method: Literal["svd", "bpr", "graph", "pq", "qr", "random"] = "svd"
     num_splits: int = Field(8, ge=1, le=64, description="M, codes per item")
     num_sub_ids: int = Field(256, ge=2, le=256, description="V, sub-ids per split")
     weights: Literal["binary", "counts"] = Field("binary", description="SVD of 0/1 or of interaction counts")
+    balance: Literal["interactions", "items"] = Field(
+        "interactions", description="what a quantile of svd and bpr holds a V-th of; items, as published"
+    )
+    unique: bool = Field(False, description="no two items share all M codes")
+    bpr_iterations: PositiveInt = Field(30, description="passes of BPR over the interactions")
 
 
 class ModelConfig(_Section):
@@ -135,10 +140,9 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
-        for name, divisor in (
-            ("codes.num_splits", self.codes.num_splits),
-            ("model.num_heads", self.model.num_heads),
-        ):
+        whole = self.model.composition == "additive" and self.codes.method != "pq"
+        parts = 1 if whole else self.codes.num_splits
+        for name, divisor in (("codes.num_splits", parts), ("model.num_heads", self.model.num_heads)):
             if self.model.dim % divisor:
                 raise ValueError(
                     f"model.dim is {self.model.dim}, expected a multiple of {name}, which is {divisor}"

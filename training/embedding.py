@@ -71,6 +71,17 @@ class RecJPQEmbedding(nn.Module):
         """See `ItemEmbedding.table_shape`."""
         return self.sub_embeddings.shape[0], self.sub_embeddings.shape[1]
 
+    @torch.no_grad()
+    def begin_from(self, sub_embeddings: Tensor) -> None:
+        """Replace the random start: float32 (M, V, D/M), end to end also where they are added up."""
+        width = sub_embeddings.shape[2]
+        if not self.additive:
+            self.sub_embeddings.copy_(sub_embeddings)
+            return
+        self.sub_embeddings.zero_()
+        for j, own in enumerate(sub_embeddings):
+            self.sub_embeddings[j, :, j * width : (j + 1) * width] = own
+
     def embed_codes(self, codes: Tensor) -> Tensor:
         """Embed items given by their codes: integer (..., M) -> float32 (..., D)."""
         num_splits, num_sub_ids, width = self.sub_embeddings.shape

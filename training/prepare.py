@@ -1,9 +1,11 @@
 """The stage `prepare`: an interaction log to memory-mapped sequences and an item vocabulary."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from recjpq.artifact import sha256_of
@@ -14,6 +16,7 @@ from training.files import fingerprint, is_made_from, replacing_directory, write
 
 OWN_INTEGERS = "the log's own integers"
 RESERVED_COLUMNS = ("item_id", "count")
+CHUNK = 2**24  # rows whose ids are looked up at once
 
 
 def prepare(config: DataConfig, directory: Path) -> Dataset:
@@ -30,38 +33,37 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
     made_from = _made_from(config, log_sha256)
     if is_made_from(directory / DATASET, made_from):
         return Dataset.load(directory)
-    log, time_unit = _read_log(config)
+    log = _read_log(config)
     item_table, warnings = _item_table(log, config)
-    users = log.select("user").unique().sort("user")
-    rows = _order(log, users, item_table)
-    lengths = np.bincount(rows["user_index"].to_numpy(), minlength=len(users))
+    order = _order(log.users, log.times)
+    lengths = np.bincount(log.users, minlength=len(log.user_ids))
     single = int((lengths == 1).sum())
     if single:
         warnings.append(
-            f"{config.interactions}: {single} of {len(users)} users have one event; "
+            f"{config.interactions}: {single} of {len(lengths)} users have one event; "
             "they count for popularity, and are neither trained on nor evaluated"
         )
     summary = {
         "fingerprint": made_from,
         "source": config.interactions.name,
         "source_sha256": log_sha256,
-        "users": len(users),
+        "users": len(lengths),
         "items": len(item_table),
-        "interactions": len(rows),
+        "interactions": len(order),
         "mean_length": round(float(lengths.mean()), 2),
         "median_length": float(np.median(lengths)),
         "users_with_one_event": single,
         "has_times": config.time_column is not None,
-        "time_unit": time_unit,
+        "time_unit": log.time_unit,
         "warnings": warnings,
     }
     with replacing_directory(directory) as partial:
-        np.save(partial / ITEMS, rows["item_index"].to_numpy().astype(np.int32))
+        np.save(partial / ITEMS, log.items[order])
         np.save(partial / OFFSETS, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-        if config.time_column is not None:
-            np.save(partial / TIMES, rows["time"].to_numpy().astype(np.int64))
+        if log.times is not None:
+            np.save(partial / TIMES, log.times[order])
         item_table.write_parquet(partial / ITEM_TABLE)
-        users.rename({"user": "user_id"}).write_parquet(partial / USER_TABLE)
+        log.user_ids.to_frame("user_id").write_parquet(partial / USER_TABLE)
         write_json(partial / DATASET, summary)
     return Dataset.load(directory)
 
@@ -84,6 +86,8 @@ def _scan(path: Path) -> pl.LazyFrame:
         ".parquet": pl.scan_parquet,
         ".pq": pl.scan_parquet,
     }
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
     if path.suffix.lower() not in readers:
         raise DataError(f"{path}: found {path.suffix or 'no'} suffix, expected one of {', '.join(readers)}")
     if path.stat().st_size == 0:
@@ -91,37 +95,71 @@ def _scan(path: Path) -> pl.LazyFrame:
     return readers[path.suffix.lower()](path)
 
 
-def _read_log(config: DataConfig) -> tuple[pl.DataFrame, str | None]:
-    """Return columns user, item (text) and time (int64), one row per interaction in the file's order.
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """The log in the file's order: 16 bytes a row, whatever its ids are.
 
-    The second value is the unit of the times, None where there are none.
+    Attributes:
+        user_ids, item_ids: text, ascending.
+        users, items: the positions in them, int32 (rows,).
+        times: int64 (rows,), or None. time_unit: theirs, or None.
     """
+
+    user_ids: pl.Series
+    item_ids: pl.Series
+    users: npt.NDArray[np.int32]
+    items: npt.NDArray[np.int32]
+    times: npt.NDArray[np.int64] | None
+    time_unit: str | None
+
+
+def _read_log(config: DataConfig) -> _Log:
+    """Read one column after another, so that no more than one is there in the file's own form."""
     path = config.interactions
-    names = {"user": config.user_column, "item": config.item_column}
+    names = [config.user_column, config.item_column]
     if config.time_column is not None:
-        names["time"] = config.time_column
-    frame = _select(path, names)
-    if frame.is_empty():
-        raise DataError(f"{path}: found 0 rows, expected at least one interaction")
-    for column, name in names.items():
-        _refuse_nulls(path, name, frame[column])
-    columns = [_as_text(path, names[column], frame[column]) for column in ("user", "item")]
+        names.append(config.time_column)
+    columns = _columns(path, names)
+    user_ids, users = _index(path, config.user_column, next(columns))
+    item_ids, items = _index(path, config.item_column, next(columns))
     if config.time_column is None:
-        return pl.DataFrame([*columns, pl.Series("time", np.zeros(len(frame), dtype=np.int64))]), None
-    times, unit = _as_time(path, config.time_column, frame["time"])
-    return pl.DataFrame([*columns, times]), unit
+        return _Log(user_ids, item_ids, users, items, None, None)
+    times, unit = _as_time(path, config.time_column, next(columns))
+    return _Log(user_ids, item_ids, users, items, times.to_numpy(), unit)
 
 
-def _select(path: Path, names: dict[str, str]) -> pl.DataFrame:
+def _columns(path: Path, names: Sequence[str]) -> Iterator[pl.Series]:
+    """Read columns one by one; raises DataError for a missing column, no rows or a null."""
     try:
         frame = _scan(path)
         found = frame.collect_schema().names()
-        for name in names.values():
+        for name in names:
             if name not in found:
                 raise DataError(f"{path}: no column {name!r}, found {', '.join(found)}")
-        return frame.select(pl.col(name).alias(column) for column, name in names.items()).collect()
+        for name in names:
+            column = frame.select(name).collect()[name]
+            if column.is_empty():
+                raise DataError(f"{path}: found 0 rows, expected at least one interaction")
+            _refuse_nulls(path, name, column)
+            yield column
+            del column  # before the next one is read
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
+
+
+def _index(path: Path, name: str, column: pl.Series) -> tuple[pl.Series, npt.NDArray[np.int32]]:
+    """Return the distinct ids as text, ascending, and each row's position among them."""
+    if not column.dtype.is_integer():
+        column = _as_text(path, name, column)
+    distinct = column.unique()
+    table = pl.DataFrame({"key": distinct, "id": _as_text(path, name, distinct)}).sort("id")
+    table = table.with_columns(position=pl.int_range(len(table), dtype=pl.Int32))
+    positions = np.empty(len(column), dtype=np.int32)
+    for begin in range(0, len(column), CHUNK):
+        keys = column.slice(begin, CHUNK).to_frame("key")
+        joined = keys.join(table.select("key", "position"), on="key", how="left", maintain_order="left")
+        positions[begin : begin + CHUNK] = joined["position"].to_numpy()
+    return table["id"], positions
 
 
 def _refuse_nulls(path: Path, name: str, column: pl.Series) -> None:
@@ -174,14 +212,9 @@ def _as_time(path: Path, name: str, column: pl.Series) -> tuple[pl.Series, str]:
     return parsed.alias("time"), OWN_INTEGERS if whole else MICROSECONDS
 
 
-def _item_table(log: pl.DataFrame, config: DataConfig) -> tuple[pl.DataFrame, list[str]]:
+def _item_table(log: _Log, config: DataConfig) -> tuple[pl.DataFrame, list[str]]:
     """Return item_id, count and the metadata columns, in the order of item indices, with warnings."""
-    items = (
-        log.group_by("item")
-        .len("count")
-        .sort("item")
-        .select(item_id="item", count=pl.col("count").cast(pl.Int64))
-    )
+    items = pl.DataFrame({"item_id": log.item_ids, "count": np.bincount(log.items).astype(np.int64)})
     if config.metadata is None:
         return items, []
     path, key = config.metadata, config.metadata_item_column
@@ -200,11 +233,24 @@ def _item_table(log: pl.DataFrame, config: DataConfig) -> tuple[pl.DataFrame, li
     return items.join(metadata, left_on="item_id", right_on=key, how="left", maintain_order="left"), warnings
 
 
-def _read_metadata(path: Path, key: str) -> pl.DataFrame:
+def read_table(path: Path) -> pl.DataFrame:
+    """Read a whole CSV or Parquet file; raises DataError when it cannot be."""
     try:
-        metadata = _scan(path).collect()
+        return _scan(path).collect()
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the columns of a CSV or Parquet file; raises DataError when it cannot be read."""
+    try:
+        return _scan(path).collect_schema().names()
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+
+
+def _read_metadata(path: Path, key: str) -> pl.DataFrame:
+    metadata = read_table(path)
     if key not in metadata.columns:
         raise DataError(f"{path}: no column {key!r}, found {', '.join(metadata.columns)}")
     if taken := [name for name in metadata.columns if name in RESERVED_COLUMNS and name != key]:
@@ -218,17 +264,14 @@ def _read_metadata(path: Path, key: str) -> pl.DataFrame:
     return metadata
 
 
-def _order(log: pl.DataFrame, users: pl.DataFrame, item_table: pl.DataFrame) -> pl.DataFrame:
-    """Return user_index, item_index and time, by user, then time, then the file's order."""
-    return (
-        log.with_row_index("row")
-        .join(users.with_row_index("user_index"), on="user", how="left")
-        .join(
-            item_table.select("item_id").with_row_index("item_index"),
-            left_on="item",
-            right_on="item_id",
-            how="left",
-        )
-        .select("user_index", "item_index", "time", "row")
-        .sort("user_index", "time", "row")
-    )
+def _order(users: npt.NDArray[np.int32], times: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64]:
+    """Return the rows by user, then time, then the file's order, int64 (rows,), for less than 2^32 rows."""
+    by_time = None
+    if times is not None and (times[1:] < times[:-1]).any():
+        by_time = np.argsort(times, kind="stable")
+        users = users[by_time]
+    keys = users.astype(np.int64) << 32  # a sort of one integer is the fastest there is, and in place
+    keys |= np.arange(len(keys))
+    keys.sort()
+    keys &= 2**32 - 1
+    return keys if by_time is None else by_time[keys]

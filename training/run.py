@@ -12,7 +12,8 @@ from recjpq.scoring import load_scorer
 from training.backbone import Backbone
 from training.baselines import BASELINES
 from training.checkpoint import LAST, CheckpointStore, Progress
-from training.codes import CODES, Codes, make_codes
+from training.codes import Codes, make_codes
+from training.codes.stage import CODES
 from training.config import Config
 from training.dataset import Dataset
 from training.errors import StageError
@@ -20,6 +21,7 @@ from training.evaluate import evaluate, torch_encoder
 from training.export import check_beats_popularity, export
 from training.files import fingerprint, read_json, replacing_file, write_json
 from training.models import make_model
+from training.new_items import NewItems, assign
 from training.prepare import prepare
 from training.ranker import DenseRanker, Ranker
 from training.report_html import render_report
@@ -45,7 +47,8 @@ class Run:
 
     def codes(self) -> Codes:
         """Make `codes/` from the training interactions."""
-        return make_codes(self.config.codes, self.split, self.config.run.seed, self._path("codes"))
+        seed, directory = self.config.run.seed, self._path("codes")
+        return make_codes(self.config.codes, self.split, seed, directory, dim=self.config.model.dim)
 
     def train(self, *, restart: bool = False) -> Progress:
         """Train, or go on training, into `checkpoints/`; `restart` discards what is there."""
@@ -114,6 +117,16 @@ class Run:
         _, weights = self._load_best()
         return path if last.get("weights") == weights and path.is_dir() else None
 
+    def assign(self, path: Path) -> NewItems:
+        """Give codes to new items, from a later log or a table of similar items, with the best weights."""
+        encode = torch_encoder(self.best_model())
+        return assign(path, self.config, self.split.dataset, encode, self._codes.item_codes)
+
+    def best_model(self) -> Backbone:
+        """Return the model with the best weights."""
+        self._load_best()
+        return self._model
+
     @cached_property
     def split(self) -> Split:
         """The prepared log, split as configured."""
@@ -134,7 +147,10 @@ class Run:
         torch.manual_seed(self.config.run.seed)
         items = self.split.dataset.num_items if self._has_full_table else self._codes.item_codes
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return make_model(self.config, items).to(device)
+        model = make_model(self.config, items)
+        if not self._has_full_table and self._codes.sub_embeddings is not None:
+            model.embedding.begin_from(torch.from_numpy(self._codes.sub_embeddings))
+        return model.to(device)
 
     @property
     def _has_full_table(self) -> bool:

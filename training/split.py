@@ -111,10 +111,16 @@ class Split:
 
     def training_interactions(self) -> tuple[Indices, npt.NDArray[np.int32]]:
         """Return the user and the item of every training interaction, int64 and int32."""
-        starts = np.asarray(self.dataset.offsets[:-1])
-        lengths = self.train_ends - starts
-        kept = np.arange(len(self.dataset.items)) < np.repeat(self.train_ends, np.diff(self.dataset.offsets))
-        return np.repeat(np.arange(len(lengths)), lengths), np.asarray(self.dataset.items)[kept]
+        lengths = self.train_ends - np.asarray(self.dataset.offsets[:-1])
+        return np.repeat(np.arange(len(lengths)), lengths), np.asarray(self.dataset.items)[self._trains]
+
+    def training_times(self) -> Indices | None:
+        """Return the time of every training interaction, int64; None for a log without times."""
+        return None if self.dataset.times is None else np.asarray(self.dataset.times)[self._trains]
+
+    @property
+    def _trains(self) -> npt.NDArray[np.bool_]:
+        return np.arange(len(self.dataset.items)) < np.repeat(self.train_ends, np.diff(self.dataset.offsets))
 
     def test_cases(self) -> Cases:
         """Return a case for each user with something known and something after it."""

@@ -92,3 +92,16 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for verb in ("prepare", "codes", "train", "evaluate", "export", "all", "download"):
         assert verb in text
+
+
+def test_assign_writes_the_codes_of_new_items(
+    config_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in ("prepare", "codes", "train"):
+        assert main([verb, "--config", str(config_path)]) == 0
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("item_id,similar_item_id\nnew,i03\n")
+    assert main(["assign", "--config", str(config_path), "--items", str(pairs)]) == 0
+    output = tmp_path / "run" / "new_items.parquet"
+    assert output.exists()
+    assert f"1 new items: {output}\n" in capsys.readouterr().out
