@@ -17,7 +17,7 @@
 #define RECJPQ_EMULATED
 #define __global__
 #define __device__ static
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __shared__ static thread_local  // one block at a time runs on a thread of the operating system
 #define RECJPQ_DYNAMIC_SHARED(name) uint4* name = reinterpret_cast<uint4*>(emulated::dynamic_shared)
 #define __syncthreads() emulated::barrier()
@@ -36,6 +36,8 @@ static float __fadd_rn(float a, float b) { return a + b; }
 static unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
   return static_cast<unsigned>((uint64_t{high} << 32 | low) >> (shift & 31));
 }
+
+static int __ffs(int bits) { return __builtin_ffs(bits); }
 
 template <typename To, typename From>
 static To same_bits(From value) {

@@ -74,11 +74,9 @@ class EmulatedQueue:
 
 
 class EmulatedDevice:
-    """A GPU of two multiprocessors."""
+    """A GPU on which three blocks run at once."""
 
     name = "emulated"
-    multiprocessors = 2
-    multiprocessor_shared_bytes = 228 * 1024
 
     def __init__(self, directory: Path, shared_bytes: int = 227 * 1024) -> None:
         self.shared_bytes = shared_bytes
@@ -95,6 +93,11 @@ class EmulatedDevice:
             if num_words not in self._libraries:
                 self._libraries[num_words] = self._compile(num_words)
         return {name: self._kernel(self._libraries[num_words], name) for name in NAMES}
+
+    def resident_blocks(self, kernel: Any, threads: int, shared_bytes: int) -> int:
+        assert threads % 32 == 0
+        assert shared_bytes <= self.shared_bytes
+        return 3
 
     def allocate(self, size_bytes: int) -> EmulatedMemory:
         return EmulatedMemory(size_bytes)

@@ -24,7 +24,10 @@ class Memory(Protocol):
 
 
 class Queue(Protocol):
-    """Work in order; returns at once. One thread at a time may use it, and what it uses must live until `wait`."""
+    """Does its work in order, and returns at once; for one thread at a time.
+
+    What it is given must live, and stay as it is, until `wait`.
+    """
 
     def write(self, target: Memory, offset: int, source: npt.NDArray[Any]) -> None:
         """Copy a C-contiguous array to the device."""
@@ -50,23 +53,17 @@ class Queue(Protocol):
 
 
 class Device(Protocol):
-    """One GPU; safe from many threads.
-
-    Attributes:
-        name: for messages.
-        multiprocessors: how many blocks run at the same time, at least.
-        shared_bytes: dynamic shared memory that one block may have.
-        multiprocessor_shared_bytes: what the blocks of one multiprocessor may have together.
-    """
+    """One GPU; safe from many threads."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What it is, for messages."""
+        ...
+
     @property
-    def multiprocessors(self) -> int: ...
-    @property
-    def shared_bytes(self) -> int: ...
-    @property
-    def multiprocessor_shared_bytes(self) -> int: ...
+    def shared_bytes(self) -> int:
+        """The dynamic shared memory that one block may have."""
+        ...
 
     def activate(self) -> None:
         """Make this the calling thread's device, before anything else is asked of it.
@@ -82,6 +79,10 @@ class Device(Protocol):
         Raises:
             BackendUnavailableError: they cannot be compiled here.
         """
+        ...
+
+    def resident_blocks(self, kernel: Any, threads: int, shared_bytes: int) -> int:
+        """Return how many such blocks run at the same time."""
         ...
 
     def allocate(self, size_bytes: int) -> Memory:

@@ -166,15 +166,14 @@ __device__ u64 reached_by_k(const u64* values, i64 count, i64 k, i64 enough) {
 
 // Where a row's deficit of (split, sub-id) stands. A pass is the rows that one block scans; for each four splits and
 // each sub-id it has the four splits' words of all threads that share an item, `kPerThread` words each.
-__device__ u8* image_lane(const Search& s, int per_thread, i64 row, int split, int sub_id) {
-  const i64 groups = static_cast<i64>(1) << s.group_shift;
-  const i64 pass_rows = groups * per_thread * kLanesPerWord;
-  const i64 pass = row / pass_rows;
-  const i64 word = row % pass_rows / kLanesPerWord;  // of the item's words in this pass
-  const i64 lane = row % kLanesPerWord;
-  const i64 line = (pass * kWords + split / 4) * s.num_sub_ids + sub_id;
-  const i64 place = ((line * 4 + split % 4) * groups + word / per_thread) * per_thread + word % per_thread;
-  return s.image + place * 4 + lane * (kLaneBits / 8);
+template <int kPerThread>
+__device__ u8* image_lane(const Search& s, u32 row, u32 split, u32 sub_id) {
+  const u32 group_shift = static_cast<u32>(s.group_shift);
+  const u32 pass_words = static_cast<u32>(kPerThread) << group_shift;  // of an item
+  const u32 word = row / kLanesPerWord;
+  const u32 pass = word / kPerThread >> group_shift, within = word & (pass_words - 1);
+  const i64 line = (static_cast<i64>(pass) * kWords + split / 4) * s.num_sub_ids + sub_id;
+  return s.image + (line * 4 + split % 4) * pass_words * 4 + within * 4 + row % kLanesPerWord * (kLaneBits / 8);
 }
 
 __device__ void store_lane(u8* place, u32 deficit) {
@@ -196,14 +195,16 @@ __device__ float unordered(int value) { return __int_as_float(value ^ (value >> 
 // Raises the row's threshold by its candidates, and rounds its deficits so that every item at or above the threshold
 // has a sum of at most kLimit. The bound and its proof are those of native/deficits.h: an item with a score of at least
 // t has true deficits of at most (U - t + M u sum |m_j|) / (1 - M u), where m_j is the largest entry of split j.
-__device__ void prepare(const Search& s, int per_thread) {
+template <int kPerThread>
+__device__ void prepare(const Search& s) {
   const i64 row = blockIdx.x;
   __shared__ int largest[kMaxSplits];
   __shared__ double scale;  // negative: this row cannot be narrowed, every item may be among its best
-  const i64 entries = 4 * kWords * s.num_sub_ids;
+  const u32 num_sub_ids = static_cast<u32>(s.num_sub_ids);
+  const u32 entries = 4 * kWords * num_sub_ids, table_entries = static_cast<u32>(s.num_splits) * num_sub_ids;
   if (row >= s.num_rows) {  // fills up the last pass: nothing is within the limit
-    for (i64 i = threadIdx.x; i < entries; i += blockDim.x) {
-      store_lane(image_lane(s, per_thread, row, i / s.num_sub_ids, i % s.num_sub_ids), kTooMuch);
+    for (u32 i = threadIdx.x; i < entries; i += blockDim.x) {
+      store_lane(image_lane<kPerThread>(s, blockIdx.x, i / num_sub_ids, i % num_sub_ids), kTooMuch);
     }
     return;
   }
@@ -217,8 +218,8 @@ __device__ void prepare(const Search& s, int per_thread) {
   }
   for (int split = threadIdx.x; split < kMaxSplits; split += blockDim.x) largest[split] = -0x7fffffff - 1;
   __syncthreads();
-  for (i64 i = threadIdx.x; i < s.num_splits * s.num_sub_ids; i += blockDim.x) {
-    atomicMax(&largest[i / s.num_sub_ids], ordered(table[i]));
+  for (u32 i = threadIdx.x; i < table_entries; i += blockDim.x) {
+    atomicMax(&largest[i / num_sub_ids], ordered(table[i]));
   }
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -238,24 +239,26 @@ __device__ void prepare(const Search& s, int per_thread) {
     s.counts[row] = 0;
   }
   __syncthreads();
-  for (i64 i = threadIdx.x; i < entries; i += blockDim.x) {
-    const int split = i / s.num_sub_ids, sub_id = i % s.num_sub_ids;
+  for (u32 i = threadIdx.x; i < entries; i += blockDim.x) {
+    const u32 split = i / num_sub_ids, sub_id = i % num_sub_ids;
     double deficit = 0.0;
-    if (split < s.num_splits && scale >= 0.0) {
+    if (i < table_entries && scale >= 0.0) {
       deficit = (static_cast<double>(unordered(largest[split])) - table[i]) * scale;
     }
-    store_lane(image_lane(s, per_thread, row, split, sub_id), deficit < kTooMuch ? static_cast<u32>(deficit) : kTooMuch);
+    const u32 rounded = deficit < kTooMuch ? static_cast<u32>(deficit) : kTooMuch;
+    store_lane(image_lane<kPerThread>(s, blockIdx.x, split, sub_id), rounded);
   }
 }
 
-extern "C" __global__ void prepare_narrow(Search s) { prepare(s, 1); }
-extern "C" __global__ void prepare_wide(Search s) { prepare(s, 4); }
+extern "C" __global__ void prepare_narrow(Search s) { prepare<1>(s); }
+extern "C" __global__ void prepare_wide(Search s) { prepare<4>(s); }
 
 // ---------------------------------------------------------------- the scan
 
 // Whether some lane is less than kLimit + 1; a borrow can only come from such a lane.
 __device__ u32 any_within(u32 sums) { return (sums - kTooMuch * kEveryLane) & ~sums & kHighBits; }
 
+// Keeps the item among the row's candidates if it reaches the threshold and no filter forbids it.
 __device__ void offer(const Search& s, i64 row, i64 item) {
   if (!is_eligible(s, item)) return;
   const u64 rank = exact_rank(s, row, item);
@@ -341,16 +344,17 @@ __device__ void scan(const Search& s) {
       u32 any = 0;
 #pragma unroll
       for (int e = 0; e < kPerThread; ++e) any |= any_within(sums[e]);
-      if (any) {
+      if (!any) continue;
+      u32 rows = 0;  // a bit for each of the thread's rows
 #pragma unroll
-        for (int e = 0; e < kPerThread; ++e) {
-          for (int lane = 0; lane < kLanesPerWord; ++lane) {
-            if ((sums[e] >> (lane * kLaneBits) & kLaneMask) <= kLimit) {
-              offer(s, first_row + e * kLanesPerWord + lane, item);
-            }
-          }
+      for (int e = 0; e < kPerThread; ++e) {
+#pragma unroll
+        for (int lane = 0; lane < kLanesPerWord; ++lane) {
+          const bool within = (sums[e] >> (lane * kLaneBits) & kLaneMask) <= kLimit;
+          rows |= static_cast<u32>(within) << (e * kLanesPerWord + lane);
         }
       }
+      for (; rows; rows &= rows - 1) offer(s, first_row + __ffs(rows) - 1, item);
     }
     tile += jump;
     if (tile >= s.num_tiles) tile -= s.num_tiles;
@@ -358,8 +362,8 @@ __device__ void scan(const Search& s) {
 }
 
 // At 1,024 threads a block: registers for all of them.
-extern "C" __global__ void __launch_bounds__(1024) scan_narrow(Search s) { scan<1>(s); }
-extern "C" __global__ void __launch_bounds__(1024) scan_wide(Search s) { scan<4>(s); }
+extern "C" __global__ void __launch_bounds__(1024, 1) scan_narrow(Search s) { scan<1>(s); }
+extern "C" __global__ void __launch_bounds__(1024, 1) scan_wide(Search s) { scan<4>(s); }
 
 // ---------------------------------------------------------------- the answer
 

@@ -71,8 +71,8 @@ def choose_shape(num_rows: int, num_words: int, num_sub_ids: int, shared_bytes: 
     per_thread = 4 if num_rows > 4 * rows_per_word and 4 * entry_bytes <= shared_bytes else 1
     if entry_bytes > shared_bytes:
         raise BackendUnavailableError(
-            f"backend 'cuda': found a device with {shared_bytes} bytes of shared memory for a block, expected "
-            f"at least {entry_bytes} for {4 * num_words} splits of {num_sub_ids}; use 'cpu' or 'auto'"
+            f"backend 'cuda': found {shared_bytes} bytes of shared memory for a block, expected at least "
+            f"{entry_bytes} for {4 * num_words} splits of {num_sub_ids}; use 'cpu' or 'auto'"
         )
     words = max(1, -(-num_rows // (per_thread * rows_per_word)))
     shift = min((words - 1).bit_length(), WARP.bit_length() - 1)

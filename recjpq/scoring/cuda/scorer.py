@@ -116,7 +116,8 @@ class CudaScorer:
                 self._upload(codes, first, item_codes)
                 grown = replace(before, codes=codes, checker=checker)
                 if before.alive is not None:
-                    grown = self._with_alive(grown, np.pad(before.alive, (0, len(item_codes)), constant_values=True))
+                    alive = np.pad(before.alive, (0, len(item_codes)), constant_values=True)
+                    grown = self._with_alive(grown, alive)
                 self._snapshot = grown
             return np.arange(first, checker.num_items, dtype=np.int32)
 
@@ -127,7 +128,8 @@ class CudaScorer:
             before = self._snapshot
             check_item_indices("items", items, before.checker.num_items)
             if len(items):
-                alive = np.ones(before.checker.num_items, np.bool_) if before.alive is None else before.alive.copy()
+                num_items = before.checker.num_items
+                alive = np.ones(num_items, np.bool_) if before.alive is None else before.alive.copy()
                 alive[items] = False
                 self._snapshot = self._with_alive(before, alive)
 

@@ -121,11 +121,14 @@ def chunks_of(
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
             excluded = [_each_once(call.exclude[row]) for row in chunk]
-            yield chunk, Rows(
-                call.score_tables if len(chunk) == len(call.score_tables) else call.score_tables[chunk],
-                [_each_once(call.allow[row]) for row in chunk] if has_lists else None,
-                excluded if any(len(items) for items in excluded) else None,
-                eligible,
+            yield (
+                chunk,
+                Rows(
+                    call.score_tables if len(chunk) == len(call.score_tables) else call.score_tables[chunk],
+                    [_each_once(call.allow[row]) for row in chunk] if has_lists else None,
+                    excluded if any(len(items) for items in excluded) else None,
+                    eligible,
+                ),
             )
 
 
@@ -134,7 +137,7 @@ def _each_once(items: ItemIndices | None) -> ItemIndices:
 
 
 def capacity_of(num_items: int, k: int, tuning: Tuning) -> int:
-    """Return how many candidates a row keeps: at least twice k, so that too many always raise the threshold."""
+    """Return how many candidates a row keeps: at least twice k, so that more always raise the threshold."""
     return min(num_items, 32 * k + tuning.spare)
 
 
@@ -227,11 +230,11 @@ class Search:
         passes = -(-self._num_rows // shape.rows)
         self._launch(f"prepare_{kind}", (passes * shape.rows, 1))
         tiles = self._fields["tiles_seen"] = -(-num_items // TILE_ITEMS)
-        # As many blocks as run at once, all passes together: they then read the same codes at the same time.
-        at_once = max(1, min(2, self._device.multiprocessor_shared_bytes // (shape.shared_bytes + 1024)))
-        blocks = max(1, self._device.multiprocessors * at_once // passes)
-        enough = -(-tiles * WARP // tuning.scan_threads)
-        self._launch(f"scan_{kind}", (min(blocks, enough), passes), tuning.scan_threads, shape.shared_bytes)
+        threads, scan = tuning.scan_threads, f"scan_{kind}"
+        # No more blocks than run at once, of all passes together, which then read the same codes together.
+        resident = self._device.resident_blocks(self._kernels[scan], threads, shape.shared_bytes)
+        blocks = min(max(1, resident // passes), -(-tiles * WARP // threads))
+        self._launch(scan, (blocks, passes), threads, shape.shared_bytes)
 
     def _finish(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
         """Return ranks (B, k), best first, 0 beyond the last; and how many candidates there were (B,)."""
