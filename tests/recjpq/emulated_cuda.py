@@ -110,12 +110,7 @@ class EmulatedDevice:
 
     def _compile(self, num_words: int) -> ctypes.CDLL:
         target = self._directory / f"kernels-{num_words}.so"
-        flags = ["-std=c++20", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-pthread"]
-        warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function"]
-        include = [f"-I{KERNELS}", "-include", HERE / "emulated_cuda.h"]
-        source = HERE / "emulated_cuda.cpp"
-        define = f"-DRECJPQ_WORDS={num_words}"
-        subprocess.run([COMPILER, *flags, *warnings, define, *include, source, "-o", target], check=True)
+        compile_library(HERE / "emulated_cuda.cpp", num_words, target)
         library = ctypes.CDLL(str(target))
         assert library.size_of_search() == 8 * len(FIELDS)
         return library
@@ -130,6 +125,13 @@ class EmulatedDevice:
             function(*arguments)
 
         return launch
+
+
+def compile_library(source: Path, num_words: int, target: Path, *link: str) -> None:
+    flags = ["-std=c++20", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-pthread"]
+    warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function"]
+    include = [f"-DRECJPQ_WORDS={num_words}", f"-I{KERNELS}", "-include", HERE / "emulated_cuda.h"]
+    subprocess.run([COMPILER, *flags, *warnings, *include, source, "-o", target, *link, "-ldl"], check=True)
 
 
 def has_compiler() -> bool:

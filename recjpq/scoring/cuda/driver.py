@@ -35,13 +35,12 @@ class CudaDevice:
         self._device = self._ask(self._cu.cuDeviceGet, 0)
         self._context = self._ask(self._cu.cuDevicePrimaryCtxRetain, self._device)
         self.activate()
-        attributes = self._cu.CUdevice_attribute
-        prefix = "CU_DEVICE_ATTRIBUTE_"
 
         def attribute(name: str) -> int:
-            return int(self._ask(self._cu.cuDeviceGetAttribute, attributes[prefix + name], self._device))
+            key = getattr(self._cu.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
+            return int(self._ask(self._cu.cuDeviceGetAttribute, key, self._device))
 
-        self.name = self._ask(self._cu.cuDeviceGetName, 256, self._device).rstrip(b"\0").decode()
+        self.name = self._ask(self._cu.cuDeviceGetName, 256, self._device).split(b"\0")[0].decode()
         self._multiprocessors = attribute("MULTIPROCESSOR_COUNT")
         self.shared_bytes = attribute("MAX_SHARED_MEMORY_PER_BLOCK_OPTIN")
         major, minor = attribute("COMPUTE_CAPABILITY_MAJOR"), attribute("COMPUTE_CAPABILITY_MINOR")
@@ -88,6 +87,18 @@ class CudaDevice:
         queue = CudaQueue(self._cu, self._ask, stream)
         weakref.finalize(queue, self._releaser(self._cu.cuStreamDestroy, stream)).atexit = False
         return queue
+
+    def time(self, queue: "CudaQueue", work: Callable[[], object]) -> float:
+        """Return the seconds of the device from before to after what `work` puts on the queue."""
+        events = [self._ask(self._cu.cuEventCreate, 0) for _ in range(2)]  # 0: with timing
+        self._ask(self._cu.cuEventRecord, events[0], queue.stream)
+        work()
+        self._ask(self._cu.cuEventRecord, events[1], queue.stream)
+        self._ask(self._cu.cuEventSynchronize, events[1])
+        elapsed_ms = float(self._ask(self._cu.cuEventElapsedTime, *events))
+        for event in events:
+            self._ask(self._cu.cuEventDestroy, event)
+        return elapsed_ms / 1e3
 
     def _load(self, code: bytes) -> dict[str, Any]:
         module = self._ask(self._cu.cuModuleLoadData, code)  # for the life of the process
