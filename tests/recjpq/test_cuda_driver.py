@@ -1,5 +1,6 @@
 """The real driver code and NVRTC on a libcuda that emulates a GPU; and what is said where there is none."""
 
+import json
 import logging
 import os
 import subprocess
@@ -94,6 +95,19 @@ def test_a_forked_child_is_refused(emulated_driver: Path) -> None:
     said = run(SEARCH + FORK, "cuda", emulated_driver).splitlines()[-1]
     assert said.startswith("BackendUnavailableError backend 'cuda': found process ")
     assert said.endswith("build the scorer in the child, or start it by 'spawn'")
+
+
+def test_the_benchmark_validates_before_it_measures(emulated_driver: Path, tmp_path: Path) -> None:
+    small = ["--items", "9000", "--batches", "1", "5", "--ks", "10", "--calls", "2", "--copy-mib", "1"]
+    command = [sys.executable, "-m", "benchmarks.gpu_scoring", *small, "--output", str(tmp_path / "gpu.json")]
+    done = subprocess.run(
+        command, env=os.environ | {"LD_LIBRARY_PATH": str(emulated_driver)}, cwd=HERE.parents[1],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "gpu.json").read_text())["results"]
+    assert [(result["batch"], result["k"]) for result in results] == [(1, 10), (5, 10)]
+    assert results[0]["device_us"] == pytest.approx(500)  # two calls in the emulated event's millisecond
 
 
 @pytest.mark.gpu
