@@ -31,7 +31,8 @@ def load_model(settings: Settings) -> Model:
     artifact = load_artifact(find_artifact(settings.model_path))
     description, item_codes = artifact.manifest.model, artifact.catalogue.item_codes
     encoder = OnnxEncoder.open(artifact.encoder_path, description, settings.device, settings.encoder_threads)
-    scorer = load_scorer(item_codes, settings.scorer)
+    # Unless a scorer is named, it runs where the encoder was told to.
+    scorer = load_scorer(item_codes, settings.device if settings.scorer == "auto" else settings.scorer)
     replay(artifact.golden, item_codes, encoder.encode, scorer)
     model = Model(description, artifact.catalogue, encoder, scorer)
     _warm_up(model)

@@ -46,9 +46,9 @@ class Settings(BaseSettings):
     model_path: Path = Path("runs/demo/artifacts")
     """An artifact, or a directory of artifacts, of which the newest is served."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the encoder runs; `cuda` fails at start without a usable GPU, `auto` falls back to the CPU."""
+    """Where the model runs; `cuda` fails at start without a usable GPU, `auto` falls back to the CPU."""
     scorer: Literal["auto", "cpu", "cuda", "numpy"] = "auto"
-    """Scoring back-end; `auto` is the fastest on this machine."""
+    """Scoring back-end; `auto` follows `RECJPQ_DEVICE`."""
     encoder_threads: PositiveInt = 1
     """Threads inside one encoder call; more than 1 helps only where cores are idle."""
     inference_workers: PositiveInt = Field(default_factory=_usable_cores)

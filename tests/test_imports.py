@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 FORBIDDEN = {
-    "recjpq": {"training", "service", "torch", "fastapi", "redis", "onnxruntime", "polars"},
+    "recjpq": {"training", "service", "torch", "fastapi", "redis", "onnxruntime", "polars", "cuda"},
     "service": {"training", "torch", "polars", "onnx"},
     "training": {"service", "fastapi", "redis"},
 }

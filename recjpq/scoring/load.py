@@ -1,5 +1,6 @@
 """Choosing a scorer by name."""
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -7,8 +8,12 @@ import numpy.typing as npt
 
 from recjpq.errors import BackendUnavailableError
 from recjpq.scoring.cpu_scorer import CpuScorer
+from recjpq.scoring.cuda import CudaScorer
+from recjpq.scoring.cuda.driver import CudaDevice
 from recjpq.scoring.numpy_scorer import NumpyScorer
 from recjpq.scoring.protocol import GrowingScorer
+
+_log = logging.getLogger(__name__)
 
 
 def load_scorer(
@@ -22,7 +27,8 @@ def load_scorer(
 
     Args:
         item_codes: uint8 (N, M); kept by reference, so a memory map stays shared between processes.
-        backend: `numpy` (the specification), `cpu` (compiled), `cuda`, or `auto` for the fastest here.
+        backend: `numpy` (the specification), `cpu` (compiled), `cuda` (a GPU), or `auto`, which is
+            `cuda` where that works and otherwise `cpu`, and logs which and why.
         threads: how many threads may work on one call of the `cpu` back-end, the caller's own included.
         num_sub_ids: V, if codes beyond it are to be refused, now and when items are appended.
 
@@ -43,14 +49,23 @@ def _numpy(item_codes: npt.NDArray[np.uint8], _threads: int, num_sub_ids: int | 
     return NumpyScorer(item_codes, num_sub_ids=num_sub_ids)
 
 
-def _cuda(item_codes: npt.NDArray[np.uint8], _threads: int, _num_sub_ids: int | None) -> GrowingScorer:
-    raise BackendUnavailableError(
-        f"backend 'cuda' is not part of this release; use 'cpu' or 'auto' for these {len(item_codes)} items"
-    )
+def _cuda(item_codes: npt.NDArray[np.uint8], _threads: int, num_sub_ids: int | None) -> GrowingScorer:
+    return CudaScorer(item_codes, CudaDevice(), num_sub_ids=num_sub_ids)
+
+
+def _auto(item_codes: npt.NDArray[np.uint8], threads: int, num_sub_ids: int | None) -> GrowingScorer:
+    try:
+        device = CudaDevice()
+        scorer = CudaScorer(item_codes, device, num_sub_ids=num_sub_ids)
+    except BackendUnavailableError as error:
+        _log.info("scoring on the CPU, as there is no usable GPU: %s", error)
+        return _cpu(item_codes, threads, num_sub_ids)
+    _log.info("scoring on the GPU: %s", device.name)
+    return scorer
 
 
 _BACKENDS: dict[str, Callable[[npt.NDArray[np.uint8], int, int | None], GrowingScorer]] = {
-    "auto": _cpu,
+    "auto": _auto,
     "cpu": _cpu,
     "cuda": _cuda,
     "numpy": _numpy,

@@ -1,10 +1,12 @@
 """Shared fixtures of the core's tests: scorers by back-end, and a model small enough to see through."""
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -15,19 +17,41 @@ from recjpq.artifact import Encode, Golden, ModelDescription, write_artifact
 from recjpq.errors import BackendUnavailableError
 from recjpq.scoring import GrowingScorer, load_scorer
 from recjpq.scoring.cpu_scorer import CpuScorer
+from recjpq.scoring.cuda import CudaScorer
 
 MakeScorer = Callable[[np.ndarray], GrowingScorer]
 
 INSTRUCTION_SETS = _native.instruction_sets()  # those that this machine can run
 CPU = [pytest.param(("cpu", name), id=f"cpu-{name}") for name in INSTRUCTION_SETS]
 CUDA = pytest.param(("cuda", ""), id="cuda", marks=pytest.mark.gpu)
-BACKENDS = [pytest.param(("numpy", ""), id="numpy"), *CPU, CUDA]
+EMULATED = pytest.param(("emulated", ""), id="cuda-emulated")  # the GPU's kernels, compiled for the CPU
+BACKENDS = [pytest.param(("numpy", ""), id="numpy"), *CPU, CUDA, EMULATED]
+
+
+@pytest.fixture(scope="session")
+def emulated_cuda(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """An emulated GPU, what else its module has, and `make_scorer`."""
+    spec = importlib.util.spec_from_file_location(
+        "emulated_cuda", Path(__file__).with_name("emulated_cuda.py")
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not module.has_compiler():
+        pytest.skip(f"emulated cuda: no compiler {module.COMPILER}")
+    device = module.EmulatedDevice(tmp_path_factory.mktemp("kernels"))
+
+    def make(item_codes: np.ndarray, **changes: object) -> CudaScorer:
+        return CudaScorer(item_codes, device, tuning=replace(module.TUNING, **changes))
+
+    return SimpleNamespace(module=module, device=device, make_scorer=make)
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
 def make_scorer(request: pytest.FixtureRequest) -> MakeScorer:
     """Build a catalogue's scorer: every test that takes this fixture runs on every back-end."""
     backend, instruction_set = request.param
+    if backend == "emulated":
+        return request.getfixturevalue("emulated_cuda").make_scorer
     if backend == "cuda":
         try:
             load_scorer(np.zeros((1, 1), np.uint8), backend)

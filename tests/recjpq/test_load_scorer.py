@@ -9,14 +9,22 @@ from recjpq.scoring import load_scorer
 ITEM_CODES = np.zeros((3, 2), dtype=np.uint8)
 
 
+def backend_of_auto() -> str:
+    """`cuda` where a GPU scorer can be made, else `cpu`."""
+    try:
+        return load_scorer(ITEM_CODES, "cuda").backend
+    except BackendUnavailableError:
+        return "cpu"
+
+
 @pytest.mark.parametrize("backend", ["numpy", "cpu"])
 def test_a_named_back_end_says_its_name(backend: str) -> None:
     assert load_scorer(ITEM_CODES, backend).backend == backend
 
 
 def test_auto_is_the_default_and_says_what_it_chose() -> None:
-    assert load_scorer(ITEM_CODES).backend == "cpu"
-    assert load_scorer(ITEM_CODES, "auto").backend == "cpu"
+    assert load_scorer(ITEM_CODES).backend == backend_of_auto()
+    assert load_scorer(ITEM_CODES, "auto").backend == backend_of_auto()
 
 
 @pytest.mark.parametrize("backend", ["gpu", "CPU", "", "numpy "], ids=repr)
@@ -26,8 +34,8 @@ def test_an_unknown_name_lists_the_choices(backend: str) -> None:
     assert str(raised.value) == f"backend: found {backend!r}, expected one of auto, cpu, cuda, numpy"
 
 
-def test_cuda_fails_at_once_and_says_what_to_use() -> None:
-    with pytest.raises(
-        BackendUnavailableError, match="'cuda' is not part of this release; use 'cpu' or 'auto'"
-    ):
+def test_cuda_says_what_is_missing_and_what_to_do() -> None:
+    if backend_of_auto() == "cuda":
+        pytest.skip("cuda: nothing is missing")
+    with pytest.raises(BackendUnavailableError, match=r"(?s)^backend 'cuda': .*found .*use 'cpu' or 'auto'$"):
         load_scorer(ITEM_CODES, "cuda")
