@@ -86,8 +86,8 @@ def make_blocks(config: ModelConfig, *, activation: Callable[[], nn.Module], cau
 def key_mask(lengths: Tensor, width: int) -> Tensor:
     """Return what attention adds to its scores: 0 at real keys, minus infinity beyond a row's length.
 
-    Float32 (B, 1, 1, width): PyTorch's fused attention broadcasts it at no cost that could be measured; a
-    boolean one would be turned into it in every block.
+    Float32 (B, 1, 1, width): PyTorch's fused attention broadcasts it; a boolean one would be turned into it
+    in every block.
     """
     beyond = torch.arange(width, device=lengths.device) >= lengths[:, None]
     return torch.zeros(beyond.shape, device=lengths.device).masked_fill(beyond, -torch.inf)[:, None, None, :]

@@ -24,7 +24,7 @@ from training.__main__ import main
 from training.batches import histories
 from training.checkpoint import BEST, LAST
 from training.config import Config
-from training.encoder_graph import encoder_graph, onnx_encoder
+from training.encoder_graph import onnx_encoder
 from training.errors import ExportError
 from training.evaluate import torch_encoder
 from training.loss import make_loss
@@ -140,16 +140,6 @@ def test_the_exported_encoder_is_pytorch_at_every_length_and_batch(
             encode(codes[items], lengths), in_torch(items, lengths), rtol=1e-4, atol=1e-4
         )
     assert exported.manifest.model.backbone == trained_backbone.config.model.backbone
-
-
-def test_a_second_export_in_one_process_is_as_free_as_the_first(trained_backbone: Run) -> None:
-    for _ in range(2):
-        graph = encoder_graph(trained_backbone._model)
-        sizes = {
-            value.name: [d.dim_value or d.dim_param for d in value.type.tensor_type.shape.dim]
-            for value in graph.graph.input
-        }
-        assert sizes == {"item_codes": ["B", "L", 4], "lengths": ["B"]}
 
 
 def test_the_service_answers_as_pytorch_does(

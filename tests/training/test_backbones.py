@@ -1,7 +1,5 @@
 """What every backbone promises, over either item embedding, and the masked-item task of BERT4Rec."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -13,13 +11,13 @@ from training.batches import Batch
 from training.bert4rec import BERT4Rec
 from training.config import Config
 from training.embedding import FullEmbedding
+from training.encoder_graph import encoder_graph
 from training.errors import DivergedError
 from training.models import make_model
 from training.ranker import DenseRanker
 
 NUM_ITEMS, LENGTH, DIM = 30, 6, 16
 BACKBONES = ["bert4rec", "gru4rec", "sasrec"]
-MakeModel = Callable[..., Backbone]
 
 
 def _make_model(backbone: str, embedding: str = "recjpq", **options: object) -> Backbone:
@@ -100,6 +98,14 @@ def test_the_newest_training_state_is_the_one_that_serves(backbone: str) -> None
     states, _ = model.training_pairs(_batch([[1, 2, 3, 4, 5, 6, 7]]))
     served = _encode(model, torch.tensor([[1, 2, 3, 4, 5, 6]]), torch.tensor([6]))
     torch.testing.assert_close(model.embedding.score_tables(states[-1:]), served)
+
+
+def test_a_second_export_of_a_gru_in_one_process_is_as_free_as_the_first() -> None:
+    model = _make_model("gru4rec", num_blocks=2)
+    for _ in range(2):
+        graph = encoder_graph(model).graph  # checked against PyTorch at several lengths and batch sizes
+        sizes = [[d.dim_value or d.dim_param for d in v.type.tensor_type.shape.dim] for v in graph.input]
+        assert sizes == [["B", "L", 4], ["B"]]
 
 
 def _bert4rec(**options: object) -> BERT4Rec:
