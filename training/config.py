@@ -47,7 +47,8 @@ class CodesConfig(_Section):
     num_sub_ids: int = Field(256, ge=2, le=256, description="V, sub-ids per split")
     weights: Literal["binary", "counts"] = Field("binary", description="SVD of 0/1 or of interaction counts")
     unique: bool = Field(False, description="no two items share all M codes")
-    bpr_iterations: PositiveInt = Field(30, description="passes of BPR over the interactions")
+    pq_norm_power: float = Field(1.0, ge=0.0, le=1.0, description="below 1, rare items get finer codes (pq)")
+    bpr_iterations: PositiveInt = Field(20, description="passes of BPR over the interactions")
 
 
 class ModelConfig(_Section):
