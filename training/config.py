@@ -63,7 +63,8 @@ class CodesConfig(_Section):
         "interactions", description="what a quantile of svd and bpr holds a V-th of; items, as published"
     )
     unique: bool = Field(False, description="no two items share all M codes")
-    bpr_iterations: PositiveInt = Field(30, description="passes of BPR over the interactions")
+    pq_norm_power: float = Field(1.0, ge=0.0, le=1.0, description="below 1, rare items get finer codes (pq)")
+    bpr_iterations: PositiveInt = Field(20, description="passes of BPR over the interactions")
 
 
 class ModelConfig(_Section):
@@ -75,8 +76,8 @@ class ModelConfig(_Section):
     )
     dim: PositiveInt = Field(128, description="D, width of an item embedding; a multiple of M and of heads")
     composition: Literal["concatenated", "additive"] = Field(
-        "concatenated",
-        description="an item is its M sub-embeddings of width D/M end to end, or M of width D added up",
+        "additive",
+        description="an item is M sub-embeddings of width D added up, or M of width D/M end to end",
     )
     max_length: PositiveInt = Field(200, description="L, items of history that the model sees")
     num_blocks: PositiveInt = Field(2, description="Transformer blocks, or GRU layers")
@@ -112,6 +113,9 @@ class TrainConfig(_Section):
     weight_decay: float = Field(0.0, ge=0.0)
     gradient_clip: float = Field(1.0, gt=0.0, description="largest norm of the gradient")
     max_epochs: PositiveInt = 100
+    select: Literal["best", "last"] = Field(
+        "best", description="whose weights are kept: of the best validation, or of the last epoch"
+    )
     patience: PositiveInt = Field(
         10, description="epochs without a better validation NDCG@10 before stopping"
     )

@@ -158,7 +158,7 @@ class Trainer:
         ndcg = metrics[f"ndcg@{VALIDATION_K}"]
         loss = progress.loss_sum / progress.tokens
         progress = progress.after_epoch({"loss": loss, **metrics})
-        if ndcg > progress.best_ndcg:
+        if ndcg > progress.best_ndcg or options.select == "last":
             progress = replace(progress, best_ndcg=ndcg, best_epoch=progress.epoch)
             self.store.save_best(progress, self.model)
         waited = progress.epoch - progress.best_epoch

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from training.codes import Codes, interaction_matrix, make_codes, quantile_codes
 from training.codes.baselines import qr_codes
-from training.codes.pq import balanced_splits, nearest
+from training.codes.pq import damp_norms, nearest
 from training.codes.svd import randomised_svd
 from training.codes.unique import unique_codes
 from training.config import CodesConfig, Config
@@ -91,9 +91,7 @@ def changed(split: Split, positions: np.ndarray, items: np.ndarray) -> Split:
     """The same split, with other items at some positions."""
     log = np.array(split.dataset.items)
     log[positions] = items
-    dataset = Dataset(
-        Path(), log, split.dataset.offsets, 40, {"fingerprint": "changed"}, split.dataset.times
-    )
+    dataset = Dataset(Path(), log, split.dataset.offsets, 40, {"fingerprint": "changed"}, split.dataset.times)
     return Split(dataset, split.train_ends, split.validation_users)
 
 
@@ -205,9 +203,10 @@ def test_a_matrix_of_low_rank_has_values_of_zero_and_no_noise() -> None:
     np.testing.assert_allclose((vectors * values)[:, 1:], 0.0, atol=1e-3)
 
 
-def test_splits_are_balanced_by_the_product_of_variances() -> None:
-    splits = balanced_splits(np.array([1000.0, 100.0, 10.0, 1.0]), 2)
-    assert [split.tolist() for split in splits] == [[0, 3], [1, 2]]
+def test_norms_are_damped_and_directions_stay() -> None:
+    vectors = np.array([[3.0, 4.0], [0.0, 100.0], [0.0, 0.0]], dtype=np.float32)
+    damp_norms(vectors, 0.5)
+    np.testing.assert_allclose(vectors, [[0.6 * 5**0.5, 0.8 * 5**0.5], [0.0, 10.0], [0.0, 0.0]], rtol=1e-6)
 
 
 def test_pq_leaves_centroids_that_training_begins_from(make_config: Callable[..., Config]) -> None:

@@ -21,6 +21,8 @@ def pq_codes(
 ) -> tuple[npt.NDArray[np.uint8], Vectors]:
     """Quantise an SVD with D components, scaled by the singular values, by k-means in each split.
 
+    Splits are runs of components, the strongest first: balanced splits reconstruct worse (docs/log.md).
+
     Returns:
         Codes uint8 (N, M) and the centroids as initial sub-embeddings, float32 (M, V, D/M). One factor for
         all of them gives their entries the root mean square of RecJPQ's uniform numbers, so that
@@ -29,38 +31,23 @@ def pq_codes(
     refuse_too_small(matrix, dim, "model.dim")
     vectors, values = randomised_svd(matrix, dim, rng)
     vectors *= values
-    splits = balanced_splits((vectors**2).mean(axis=0), config.num_splits)
+    damp_norms(vectors, config.pq_norm_power)
+    width = dim // config.num_splits
     item_codes = np.empty((len(vectors), config.num_splits), dtype=np.uint8)
-    centroids = np.empty((config.num_splits, config.num_sub_ids, dim // config.num_splits), dtype=np.float32)
-    bar = tqdm(splits, desc="k-means", unit="split", disable=None, leave=False)
-    for split, components in enumerate(bar):
-        part = np.ascontiguousarray(vectors[:, components])
+    centroids = np.empty((config.num_splits, config.num_sub_ids, width), dtype=np.float32)
+    for split in tqdm(range(config.num_splits), desc="k-means", unit="split", disable=None, leave=False):
+        part = np.ascontiguousarray(vectors[:, split * width : (split + 1) * width])
         centroids[split] = _centroids(part, config.num_sub_ids, rng)
         item_codes[:, split] = nearest(part, centroids[split])
     return item_codes, centroids * np.float32(INITIAL_STD / np.sqrt((centroids**2).mean()))
 
 
-def balanced_splits(variances: npt.NDArray[np.floating], num_splits: int) -> list[npt.NDArray[np.int64]]:
-    """Deal components to splits so that the products of their variances are alike (OPQ, CVPR 2013, 3.2.2).
-
-    Args:
-        variances: of each component, (D,).
-        num_splits: M.
-
-    Returns:
-        M arrays of D/M component numbers, ascending.
-    """
-    room = len(variances) // num_splits
-    members: list[list[int]] = [[] for _ in range(num_splits)]
-    products = np.zeros(num_splits)  # of logarithms
-    logs = np.log(np.maximum(variances, np.finfo(np.float32).tiny))
-    logs -= logs.min()  # none negative: the fullest split is never the smallest
-    for component in np.argsort(-logs, kind="stable"):
-        open_splits = [split for split in range(num_splits) if len(members[split]) < room]
-        split = min(open_splits, key=lambda s: products[s])
-        members[split].append(int(component))
-        products[split] += logs[component]
-    return [np.sort(np.array(split)) for split in members]
+def damp_norms(vectors: Vectors, power: float) -> None:
+    """Raise each vector's norm to a power, in place: (N, D); its direction stays."""
+    for begin in range(0, len(vectors), CHUNK):
+        chunk = vectors[begin : begin + CHUNK]
+        norms = np.linalg.norm(chunk, axis=1, keepdims=True)
+        chunk *= np.where(norms > 0, norms, 1.0) ** np.float32(power - 1.0)
 
 
 def _centroids(part: Vectors, num_sub_ids: int, rng: np.random.Generator) -> Vectors:

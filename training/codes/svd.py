@@ -41,8 +41,7 @@ def randomised_svd(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Approximate the strongest right singular vectors by subspace iteration (Halko et al., 2011, Alg. 4.4).
 
-    Only the items' side is kept between iterations, so that the peak is one matrix of items and one of
-    users, each with a few columns more than asked for.
+    The peak is one matrix of items and one of users, each with a few columns more than asked for.
 
     Args:
         matrix: float32 (U, N).
@@ -56,12 +55,17 @@ def randomised_svd(
     basis = rng.standard_normal((matrix.shape[1], width), dtype=np.float32)
     transposed = matrix.T
     for _ in tqdm(range(POWER_ITERATIONS), desc="SVD", unit="iteration", disable=None, leave=False):
-        basis = transposed @ (matrix @ basis)
+        users = matrix @ basis
+        del basis
+        basis = transposed @ users
+        del users
         _orthonormalise(basis)
     squares, rotation = np.linalg.eigh(_gram(matrix @ basis))  # ascending
     rotation = rotation[:, ::-1][:, :components].astype(np.float32)
     values = np.sqrt(np.maximum(squares[::-1][:components], 0.0)).astype(np.float32)
-    return basis @ rotation, values
+    for begin in range(0, len(basis), CHUNK):
+        basis[begin : begin + CHUNK, :components] = basis[begin : begin + CHUNK] @ rotation
+    return basis[:, :components], values
 
 
 def _orthonormalise(basis: npt.NDArray[np.float32]) -> None:
