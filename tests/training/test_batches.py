@@ -44,7 +44,8 @@ def test_an_epoch_is_a_function_of_the_seed_and_can_start_in_the_middle(split: S
 
 
 def test_histories_are_the_last_items_left_aligned(split: Split) -> None:
-    items, lengths = histories(split.test_cases(), slice(0, 4), max_length=3)
+    before_last = Split(split.dataset, split.train_ends - 1, split.validation_users)
+    items, lengths = histories(before_last.test_cases(), slice(0, 4), max_length=3)
     assert items.tolist() == [[1, 0, 0], [3, 4, 0], [7, 8, 9], [16, 17, 18]]
     assert lengths.tolist() == [1, 2, 3, 3]
 

@@ -20,6 +20,7 @@ name = "cyclic"
 interactions = "{cyclic_log}"
 time_column = "time"
 [codes]
+method = "random"
 num_splits = 4
 num_sub_ids = 16
 [model]
@@ -27,6 +28,7 @@ dim = 16
 max_length = 6
 [train]
 max_epochs = 1
+learning_rate = 1e-9
 validation_users = 20
 """
     )
@@ -36,7 +38,7 @@ validation_users = 20
 def test_all_goes_from_the_log_to_an_artifact_and_again_finds_it_up_to_date(
     config_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # One epoch does not beat popularity.
+    # Untrained, over random codes: it does not beat popularity.
     assert main(["all", "--config", str(config_path)]) == 2
     assert "or pass --force" in capsys.readouterr().err
     assert main(["all", "--config", str(config_path), "--force"]) == 0
@@ -83,7 +85,10 @@ def test_evaluate_before_train_says_so(config_path: Path, capsys: pytest.Capture
 
 def test_a_configuration_error_is_one_line(config_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["all", "--config", str(config_path), "--set", "codes.method=kmeans"]) == 2
-    assert "codes.method is 'kmeans': input should be 'svd' or 'random'" in capsys.readouterr().err
+    assert (
+        "codes.method is 'kmeans': input should be 'svd', 'bpr', 'graph', 'pq', 'qr' or 'random'"
+        in capsys.readouterr().err
+    )
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from random import Random
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -209,14 +210,19 @@ def test_norms_are_damped_and_directions_stay() -> None:
     np.testing.assert_allclose(vectors, [[0.6 * 5**0.5, 0.8 * 5**0.5], [0.0, 10.0], [0.0, 0.0]], rtol=1e-6)
 
 
-def test_pq_leaves_centroids_that_training_begins_from(make_config: Callable[..., Config]) -> None:
-    run = Run(make_config(codes={"method": "pq"}))
+@pytest.mark.parametrize("composition", ["concatenated", "additive"])
+def test_pq_leaves_centroids_that_training_begins_from(
+    make_config: Callable[..., Config], composition: str
+) -> None:
+    run = Run(make_config(codes={"method": "pq"}, model={"composition": composition}))
     run.prepare()
     codes = run.codes()
     assert codes.sub_embeddings is not None
     assert codes.sub_embeddings.shape == (4, 16, 4)
     assert (codes.sub_embeddings**2).mean() ** 0.5 == pytest.approx(0.05 / 3**0.5)
-    assert np.array_equal(run._model.embedding.sub_embeddings.detach().numpy(), codes.sub_embeddings)
+    begun = run._model.embedding(torch.arange(40)).detach().numpy()  # the same items either way
+    expected = codes.sub_embeddings[np.arange(4), codes.item_codes].reshape(40, 16)
+    assert np.array_equal(begun, expected)
 
 
 def test_pq_names_the_nearest_centroid() -> None:

@@ -37,7 +37,7 @@ def test_an_override_replaces_one_value_of_any_type(tmp_path: Path) -> None:
             "train.loss is 'hinge': input should be 'bce', 'gbce', 'sampled_softmax' or 'softmax'",
         ),
         ("codes.num_sub_ids=257", "codes.num_sub_ids is 257: input should be less than or equal to 256"),
-        ("model.dim=100", "model.dim is 100, expected a multiple of codes.num_splits, which is 8"),
+        ("model.num_heads=3", "model.dim is 128, expected a multiple of model.num_heads, which is 3"),
         ("model.dropout=1.0", "model.dropout is 1.0: input should be less than 1"),
         ("train.lerning_rate=1", "train.lerning_rate is not a setting; expected one of loss, negatives"),
         ("trian.loss=gbce", "trian is not a setting; expected one of run, data"),
@@ -50,6 +50,14 @@ def test_a_wrong_value_is_named_with_what_was_expected(tmp_path: Path, override:
     with pytest.raises(ConfigError) as error:
         load_config(_write(tmp_path, MINIMAL), [override])
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("needs", ["codes.method=pq", "model.composition=concatenated"])
+def test_the_width_is_a_multiple_of_the_splits_where_it_is_cut(tmp_path: Path, needs: str) -> None:
+    path = _write(tmp_path, MINIMAL)
+    assert load_config(path, ["model.dim=100"]).model.dim == 100
+    with pytest.raises(ConfigError, match=r"model\.dim is 100, expected a multiple of codes\.num_splits"):
+        load_config(path, ["model.dim=100", needs])
 
 
 @pytest.mark.parametrize(
