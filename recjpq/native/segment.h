@@ -6,25 +6,26 @@
 
 #include "buffer.h"
 #include "layout.h"
+#include "numbering.h"
 
 namespace recjpq {
 
 class Segment {
  public:
   // item_codes: (num_items, num_splits), kept; row i is item first_item + i. At least one item.
-  Segment(std::shared_ptr<const uint8_t> item_codes, int64_t num_items, int num_splits, int32_t first_item);
+  Segment(std::shared_ptr<const uint8_t> item_codes, int64_t num_items, const Numbering& numbering,
+          int32_t first_item);
 
   int64_t num_items() const { return num_items_; }
   int num_splits() const { return num_splits_; }
   int32_t first_item() const { return first_item_; }
-  int band_shift() const { return band_shift_; }
   int num_sorted() const { return num_sorted_; }
   size_t num_blocks() const { return (static_cast<size_t>(num_items_) + kLanes - 1) / kLanes; }
   size_t num_pages() const { return (num_blocks() + kLanes - 1) / kLanes; }
   size_t num_chapters() const { return (num_pages() + kLanes - 1) / kLanes; }
   size_t size_bytes() const { return blocks_.size() + items_.size() + pages_.size() + chapters_.size(); }
 
-  // The codes of an item of this segment, in the order of the splits.
+  // The sub-ids of an item of this segment, in the order of the splits.
   const uint8_t* item_codes(int32_t item) const {
     return item_codes_.get() + static_cast<size_t>(item - first_item_) * static_cast<size_t>(num_splits_);
   }
@@ -48,13 +49,12 @@ class Segment {
   const uint8_t* chapter(size_t chapter) const { return chapters_.data() + chapter * presence_bytes(num_splits_); }
 
  private:
-  void fill_block(size_t block, const int32_t* rows, size_t num_rows);
+  void fill_block(size_t block, const int32_t* rows, size_t num_rows, const Numbering& numbering);
 
   std::shared_ptr<const uint8_t> item_codes_;
   int64_t num_items_;
   int num_splits_;
   int32_t first_item_;
-  int band_shift_;
   int num_sorted_;
   Buffer blocks_;    // [num_blocks][M][64]
   Buffer items_;     // int32 [num_blocks][64]
