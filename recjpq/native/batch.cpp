@@ -73,10 +73,10 @@ std::vector<std::vector<Scored>> search_batch(const Catalogue& catalogue, const 
       catalogue.numbering().arrange(table, arranged.data());
       coded = {arranged.data(), num_splits, kSubIds};
     }
-    Request request{&kernels, table, coded, batch.k, {}, ScoreRange(kernels, coded)};
+    Request request{&kernels, table, coded, batch.k, {}, ScoreRange(kernels, coded), batch.plain};
     std::optional<ItemSet> excluded;
     if (const auto& items = batch.exclude[row]; items && !items->empty()) {
-      request.filter.excluded = &excluded.emplace(items->data(), static_cast<int64_t>(items->size()));
+      request.filter.excluded = &excluded.emplace(items->data(), static_cast<int64_t>(items->size()), catalogue.num_items());
     }
     request.filter.retired = catalogue.retired();
     if (const auto& items = batch.allow[row]) {

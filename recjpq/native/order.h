@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "numbering.h"
 
@@ -22,14 +21,19 @@ class SortKey {
   // How many splits are in order by cell wherever all splits before them agree in theirs.
   int num_sorted() const { return num_celled_; }
 
- private:
   static constexpr int kBits = 30;
 
+ private:
   const Numbering& numbering_;
   int num_celled_;  // how many splits' cells are part of the key
 };
 
-// The permutation that sorts num_items rows of sub-ids by their key, equal keys by index.
-std::vector<int32_t> sort_items(const uint8_t* item_codes, int64_t num_items, const Numbering& numbering);
+// A row of item_codes below its key.
+using SortedRow = uint64_t;
+
+inline uint32_t row_of(SortedRow row) { return static_cast<uint32_t>(row); }
+
+// Writes all num_items rows, sorted by their key, equal keys by index; takes no other memory.
+void sort_items(const uint8_t* item_codes, int64_t num_items, const Numbering& numbering, SortedRow* sorted);
 
 }  // namespace recjpq

@@ -37,7 +37,8 @@ void score_all(const Segment& segment, const Request& request, Best& best) {
 // Opens what the segment's bounds leave, in several threads where that is much.
 void search_blocks(const Segment& segment, const Request& request, std::span<const uint64_t> opened,
                    Deficits& deficits, Threshold& threshold, Pool& pool, Best& best) {
-  const Plan todo = plan(segment, request, deficits, threshold.get(), opened);
+  const Plan todo = request.plain ? plan_all(segment, opened)
+                                  : plan(segment, request, deficits, threshold.get(), opened);
   const size_t blocks = todo.blocks.size() + todo.pages.size() * kLanes;
   const size_t helpers = std::min(pool.num_threads(), blocks / kBlocksWorthAThread + 1);
   std::atomic<size_t> next_block{0}, next_page{0};
@@ -72,7 +73,7 @@ std::vector<Scored> search(const Segments& segments, const Request& request, All
   const Segment& largest = **std::max_element(segments.begin(), segments.end(), smaller);
   const bool selective = request.k * 8 < largest.num_items();  // else hardly an item can be skipped
   if (selective && !request.range.may_overflow()) {
-    opened = open_seeds(largest, request, deficits, best);
+    opened = request.plain ? open_sample(largest, request, best) : open_seeds(largest, request, deficits, best);
     if (best.full()) {
       threshold.raise(best.threshold());
     } else {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
 
 #include "buffer.h"
@@ -33,9 +34,11 @@ class Segment {
 
   const uint8_t* block(size_t block) const { return blocks_.data() + block * block_bytes(num_splits_); }
 
-  // The item index of each lane; lanes beyond the last item repeat its codes and have no index.
-  const int32_t* items(size_t block) const {
-    return reinterpret_cast<const int32_t*>(items_.data()) + block * kLanes;
+  // The index of an item; lanes beyond the last repeat its codes and have none.
+  int32_t item(size_t block, size_t lane) const {
+    uint32_t row;
+    std::memcpy(&row, items_.data() + (block * kLanes + lane) * item_bytes_, sizeof row);
+    return first_item_ + static_cast<int32_t>(row & item_mask_);
   }
 
   // Bit i: lane i of the block is an item.
@@ -49,15 +52,17 @@ class Segment {
   const uint8_t* chapter(size_t chapter) const { return chapters_.data() + chapter * presence_bytes(num_splits_); }
 
  private:
-  void fill_block(size_t block, const int32_t* rows, size_t num_rows, const Numbering& numbering);
+  void fill_block(size_t block, const uint32_t* rows, size_t num_rows, const Numbering& numbering);
 
   std::shared_ptr<const uint8_t> item_codes_;
   int64_t num_items_;
   int num_splits_;
   int32_t first_item_;
   int num_sorted_;
+  size_t item_bytes_;
+  uint32_t item_mask_;
   Buffer blocks_;    // [num_blocks][M][64]
-  Buffer items_;     // int32 [num_blocks][64]
+  Buffer items_;     // [num_blocks][64] rows of item_codes in 3 or 4 bytes, and a byte so that 4 can be read
   Buffer pages_;     // [num_pages][M][2][64]
   Buffer chapters_;  // [num_chapters][M][2][64]
 };

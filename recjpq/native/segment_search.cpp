@@ -6,12 +6,6 @@
 
 #include "score.h"
 
-#ifdef COUNT
-namespace recjpq { extern long g_count[16]; }
-#define CNT(i,n) (recjpq::g_count[i] += (n))
-#else
-#define CNT(i,n)
-#endif
 namespace recjpq {
 namespace {
 
@@ -63,7 +57,6 @@ class SeedSearch {
       const double known = request_.range.reach(threshold);
       threshold = best_.threshold();
       if (round && request_.range.reach(threshold) > kWorthwhile * known) break;
-      CNT(8,1);
       open_round(threshold, enough);
     }
     best_.cut();
@@ -147,7 +140,6 @@ Plan plan(const Segment& segment, const Request& request, const Deficits& defici
     const uint64_t all = blocks_of(segment, page);
     uint64_t open = all & request.kernels->at_most(bounds.data(), limit);
     if (!opened.empty()) open &= ~opened[page];
-    CNT(5,1);
     if (std::popcount(open) * 4 > std::popcount(all) * 3) {
       made.pages.push_back({page_bounds[page], static_cast<uint32_t>(page)});
     } else {
@@ -160,17 +152,31 @@ Plan plan(const Segment& segment, const Request& request, const Deficits& defici
   made.blocks.resize(blocks.size());
   for (const Bounded& block : blocks) made.blocks[starts[block.bound]++] = block;
   std::sort(made.pages.begin(), made.pages.end(), LowerFirst{});
-  CNT(9,blocks.size());
-  CNT(10,made.pages.size());
   return made;
 }
 
+Plan plan_all(const Segment& segment, std::span<const uint64_t> opened) {
+  Plan made{0.0, {}, {}, opened};
+  for (size_t page = 0; page < segment.num_pages(); ++page) made.pages.push_back({0, static_cast<uint32_t>(page)});
+  return made;
+}
+
+std::vector<uint64_t> open_sample(const Segment& segment, const Request& request, Best& best) {
+  std::vector<uint64_t> opened(segment.num_pages());
+  const auto enough = static_cast<size_t>(request.k * 3 / 2 / kLanes) + 4;
+  const size_t step = std::max<size_t>(1, segment.num_blocks() / enough);
+  for (size_t block = 0; block < segment.num_blocks(); block += step) {
+    opened[block / kLanes] |= uint64_t{1} << (block % kLanes);
+    offer_block(segment, request, block, segment.lanes(block), best);
+  }
+  best.cut();
+  return opened;
+}
+
 void offer_block(const Segment& segment, const Request& request, size_t block, uint64_t lanes, Best& best) {
-  CNT(0,1); CNT(1,std::popcount(lanes));
   const uint8_t* codes = segment.block(block);
-  const int32_t* items = segment.items(block);
   for_each_bit(lanes, [&](size_t lane) {
-    const Scored candidate{exact_score(request.coded, codes + lane, kLanes), items[lane]};
+    const Scored candidate{exact_score(request.coded, codes + lane, kLanes), segment.item(block, lane)};
     if (best.wants(candidate) && request.filter.admits(candidate.item)) best.offer(candidate);
   });
 }
@@ -198,14 +204,15 @@ void BlockSearch::update_limits() {
   limit_ = deficits_.limit(threshold);
   plan_limit_ = Deficits::limit_at(plan_.scale, request_.range.reach(threshold));
   if (!deficits_.coarse(limit_)) return;
-  CNT(6,1);
   deficits_.rescale(threshold);
   limit_ = deficits_.limit(threshold);
 }
 
 bool BlockSearch::open_block(size_t number) {
+  constexpr size_t kAhead = 4;
   update_limits();
   if (plan_.blocks[number].bound > plan_limit_) return false;
+  if (number + kAhead < plan_.blocks.size()) prefetch(plan_.blocks[number + kAhead].index);
   sift_block(plan_.blocks[number].index);
   return true;
 }
@@ -214,11 +221,14 @@ bool BlockSearch::open_page(size_t number) {
   update_limits();
   if (plan_.pages[number].bound > plan_limit_) return false;
   const size_t page = plan_.pages[number].index, first = page * kLanes;
-  std::array<uint8_t, kLanes> bounds;
-  deficits_.bound(segment_.page(page), bounds.data());
-  uint64_t open = blocks_of(segment_, page) & request_.kernels->at_most(bounds.data(), limit_);
+  uint64_t open = blocks_of(segment_, page);
+  if (!request_.plain) {
+    std::array<uint8_t, kLanes> bounds;
+    deficits_.bound(segment_.page(page), bounds.data());
+    open &= request_.kernels->at_most(bounds.data(), limit_);
+  }
   if (!plan_.opened.empty()) open &= ~plan_.opened[page];
-  if (std::popcount(open) < kLanes / 2) {
+  if (!request_.plain && std::popcount(open) < kLanes / 2) {
     for_each_bit(open, [&](size_t b) { sift_block(first + b); });
     return true;
   }
@@ -231,12 +241,17 @@ bool BlockSearch::open_page(size_t number) {
   return true;
 }
 
+// Blocks are opened in no order of memory, which the processor could foresee.
+void BlockSearch::prefetch(size_t block) const {
+  const uint8_t* codes = segment_.block(block);
+  for (size_t line = 0; line < block_bytes(segment_.num_splits()); line += 64) __builtin_prefetch(codes + line);
+}
+
 void BlockSearch::sift_block(size_t block) {
   constexpr int kFewItems = 4;  // scored as fast as scanned
-  CNT(2,1);
-  const uint64_t lanes = request_.kernels->sift(segment_.block(block), deficits_.scan_table(segment_.num_sorted()), limit_);
+  const ScanTable table = deficits_.scan_table(segment_.num_sorted());
+  const uint64_t lanes = request_.kernels->sift(segment_.block(block), table, limit_);
   if (std::popcount(lanes) > kFewItems) {
-    CNT(3,1);
     scan_blocks(block, 1);
   } else if (lanes) {
     offer_block(segment_, request_, block, lanes & segment_.lanes(block), best_);

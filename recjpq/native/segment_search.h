@@ -21,6 +21,7 @@ struct Request {
   int64_t k;
   Filter filter;
   ScoreRange range;
+  bool plain;  // see batch.h
 };
 
 // A score that k eligible items are known to reach; it only rises, and all threads of a request share it.
@@ -60,6 +61,12 @@ Plan plan(const Segment& segment, const Request& request, const Deficits& defici
 // block that was opened. `best` is not full where fewer than k items are eligible.
 std::vector<uint64_t> open_seeds(const Segment& segment, const Request& request, Deficits& deficits, Best& best);
 
+// All pages, and no bound that excludes any.
+Plan plan_all(const Segment& segment, std::span<const uint64_t> opened);
+
+// Offers the items of some blocks here and there, as a plain scan's first threshold.
+std::vector<uint64_t> open_sample(const Segment& segment, const Request& request, Best& best);
+
 // One thread's part of a search: opens blocks and keeps the best items of them.
 class BlockSearch {
  public:
@@ -75,6 +82,7 @@ class BlockSearch {
   bool open_page(size_t number);
 
  private:
+  void prefetch(size_t block) const;
   void sift_block(size_t block);
   void scan_blocks(size_t first, size_t count);
   void update_limits();
