@@ -17,7 +17,7 @@ def measure_worst_case(
     """Return the ratio of our time to our own plain scan's: median, p99 and maximum over the queries.
 
     A query's ratio is that of two medians of several calls, which take turns: both methods answer the query
-    right after the other has. At most half of the queries are left out to keep to the time.
+    right after the other has. Times are the thread's own, so that what else the machine does counts less. At most half of the queries are left out to keep to the time.
     """
     ours, scan = methods["cpu"], methods["cpu-scan"]
     a_round = sum(min(timed(lambda: method.query(0, k))[0] for _ in range(3)) for method in (ours, scan))
@@ -27,7 +27,7 @@ def measure_worst_case(
     ratios = []
     for query in queries:
         taken = np.array(
-            [[timed(lambda: method.query(query, k))[0] for method in (ours, scan)] for _ in range(rounds)]
+            [[timed(lambda: method.query(query, k))[1] for method in (ours, scan)] for _ in range(rounds)]
         )  # (rounds, 2)
         ours_s, scan_s = np.median(taken, axis=0)
         ratios.append(ours_s / scan_s)

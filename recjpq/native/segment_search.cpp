@@ -129,34 +129,53 @@ std::vector<uint64_t> open_seeds(const Segment& segment, const Request& request,
 
 Plan plan(const Segment& segment, const Request& request, const Deficits& deficits, float threshold,
           std::span<const uint64_t> opened) {
-  const uint8_t limit = deficits.limit(threshold);
+  constexpr int kMostUnbounded = 31;
+  Plan made{deficits.scale(), deficits.limit(threshold), true, {}, {}, opened};
   const std::vector<uint8_t> page_bounds = bound_pages(segment, deficits);
   std::vector<Bounded> blocks;
-  Plan made{deficits.scale(), {}, {}, opened};
+  size_t bounded = 0, helped = 0;
+  // On random tables bounds cost some percent for nothing: ask for them more and more rarely while they do not help.
+  int unhelpful = 0, unbounded = 0;
   for (size_t page = 0; page < page_bounds.size(); ++page) {
-    if (page_bounds[page] > limit) continue;
+    if (page_bounds[page] > made.limit) continue;
+    const Bounded whole{page_bounds[page], static_cast<uint32_t>(page)};
+    if (unbounded > 0) {
+      --unbounded;
+      made.pages.push_back(whole);
+      continue;
+    }
     std::array<uint8_t, kLanes> bounds;
     deficits.bound(segment.page(page), bounds.data());
     const uint64_t all = blocks_of(segment, page);
-    uint64_t open = all & request.kernels->at_most(bounds.data(), limit);
-    if (!opened.empty()) open &= ~opened[page];
+    uint64_t open = all & request.kernels->at_most(bounds.data(), made.limit);
+    ++bounded;
     if (std::popcount(open) * 4 > std::popcount(all) * 3) {
-      made.pages.push_back({page_bounds[page], static_cast<uint32_t>(page)});
-    } else {
-      for_each_bit(open, [&](size_t b) { blocks.push_back({bounds[b], static_cast<uint32_t>(page * kLanes + b)}); });
+      unhelpful = std::min(2 * unhelpful + 1, kMostUnbounded);
+      unbounded = unhelpful;
+      made.pages.push_back(whole);
+      continue;
     }
+    ++helped;
+    unhelpful = 0;
+    if (!opened.empty()) open &= ~opened[page];
+    for_each_bit(open, [&](size_t b) { blocks.push_back({bounds[b], static_cast<uint32_t>(page * kLanes + b)}); });
   }
   std::array<uint32_t, 257> starts{};  // a counting sort by bound
   for (const Bounded& block : blocks) ++starts[block.bound + 1];
   for (size_t bound = 0; bound < 256; ++bound) starts[bound + 1] += starts[bound];
   made.blocks.resize(blocks.size());
   for (const Bounded& block : blocks) made.blocks[starts[block.bound]++] = block;
-  std::sort(made.pages.begin(), made.pages.end(), LowerFirst{});
+  made.bounds_help = helped * 4 >= bounded;
+  if (made.bounds_help) {
+    std::sort(made.pages.begin(), made.pages.end(), LowerFirst{});
+  } else {
+    for (Bounded& page : made.pages) page.bound = 0;
+  }
   return made;
 }
 
 Plan plan_all(const Segment& segment, std::span<const uint64_t> opened) {
-  Plan made{0.0, {}, {}, opened};
+  Plan made{0.0, 0, false, {}, {}, opened};
   for (size_t page = 0; page < segment.num_pages(); ++page) made.pages.push_back({0, static_cast<uint32_t>(page)});
   return made;
 }
@@ -222,13 +241,14 @@ bool BlockSearch::open_page(size_t number) {
   if (plan_.pages[number].bound > plan_limit_) return false;
   const size_t page = plan_.pages[number].index, first = page * kLanes;
   uint64_t open = blocks_of(segment_, page);
-  if (!request_.plain) {
+  const bool bounded = plan_.bounds_help || plan_limit_ < plan_.limit / 4 * 3;  // since then more can be excluded
+  if (bounded) {
     std::array<uint8_t, kLanes> bounds;
     deficits_.bound(segment_.page(page), bounds.data());
     open &= request_.kernels->at_most(bounds.data(), limit_);
   }
   if (!plan_.opened.empty()) open &= ~plan_.opened[page];
-  if (!request_.plain && std::popcount(open) < kLanes / 2) {
+  if (bounded && std::popcount(open) < kLanes / 2) {
     for_each_bit(open, [&](size_t b) { sift_block(first + b); });
     return true;
   }

@@ -48,6 +48,8 @@ struct Bounded {
 // What has to be opened, the most promising first.
 struct Plan {
   double scale;                 // of the bounds
+  uint8_t limit;                // that they were compared with
+  bool bounds_help;             // or the pages are in the order of memory, and their bounds are unknown
   std::vector<Bounded> blocks;  // of pages of which a part need be opened
   std::vector<Bounded> pages;   // of which almost everything need be
   std::span<const uint64_t> opened;  // blocks that need not be: a bit each, a word per page, or nothing
