@@ -68,8 +68,8 @@ class Deficits {
   static uint8_t limit_at(double scale, double reach);
   double scale() const { return scale_; }
 
-  // A limit this low leaves few of the 256 levels for telling items apart.
-  bool coarse(uint8_t limit) const { return limit < kFullLimit / 2 && scale_ < kLargestScale; }
+  // A limit below this share of the full one leaves few of the 256 levels for telling items apart.
+  bool coarse(uint8_t limit, double share) const { return limit < kFullLimit * share && scale_ < kLargestScale; }
 
   void bound(const uint8_t* presence, uint8_t* bounds) const {
     kernels_->bound(presence, subsets_.data(), coded_.num_splits, bounds);

@@ -212,7 +212,7 @@ BlockSearch::BlockSearch(const Segment& segment, const Request& request, const P
       limit_(deficits.limit(known_threshold_)),
       plan_limit_(Deficits::limit_at(plan.scale, request.range.reach(known_threshold_))) {}
 
-void BlockSearch::update_limits() {
+void BlockSearch::update_limits(double coarse_share) {
   if (best_.grown()) {
     best_.cut();
     threshold_.raise(best_.threshold());
@@ -222,14 +222,14 @@ void BlockSearch::update_limits() {
   known_threshold_ = threshold;
   limit_ = deficits_.limit(threshold);
   plan_limit_ = Deficits::limit_at(plan_.scale, request_.range.reach(threshold));
-  if (!deficits_.coarse(limit_)) return;
+  if (!deficits_.coarse(limit_, coarse_share)) return;
   deficits_.rescale(threshold);
   limit_ = deficits_.limit(threshold);
 }
 
 bool BlockSearch::open_block(size_t number) {
   constexpr size_t kAhead = 4;
-  update_limits();
+  update_limits(0.5);
   if (plan_.blocks[number].bound > plan_limit_) return false;
   if (number + kAhead < plan_.blocks.size()) prefetch(plan_.blocks[number + kAhead].index);
   sift_block(plan_.blocks[number].index);
@@ -237,7 +237,7 @@ bool BlockSearch::open_block(size_t number) {
 }
 
 bool BlockSearch::open_page(size_t number) {
-  update_limits();
+  update_limits(0.8);  // a page takes several times as long as rescaling
   if (plan_.pages[number].bound > plan_limit_) return false;
   const size_t page = plan_.pages[number].index, first = page * kLanes;
   uint64_t open = blocks_of(segment_, page);

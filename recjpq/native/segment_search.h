@@ -87,7 +87,7 @@ class BlockSearch {
   void prefetch(size_t block) const;
   void sift_block(size_t block);
   void scan_blocks(size_t first, size_t count);
-  void update_limits();
+  void update_limits(double coarse_share);
 
   const Segment& segment_;
   const Request& request_;
