@@ -27,8 +27,23 @@ def private_bytes() -> int:
     gc.collect()
     with suppress(AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
+    return _status_bytes("RssAnon")
+
+
+def reset_peak() -> int:
+    """Make `peak_bytes` count from now on, and return what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: see proc_pid_clear_refs(5)
+    return _status_bytes("VmRSS")
+
+
+def peak_bytes() -> int:
+    """Return the most memory that was resident at once, shared with others or not."""
+    return _status_bytes("VmHWM")
+
+
+def _status_bytes(field: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
 
 
 def machine() -> dict[str, Any]:

@@ -9,6 +9,8 @@ from recjpq import _native
 from recjpq.scoring import Scorer, TopK, load_scorer
 from recjpq.scoring.cpu_scorer import CpuScorer
 
+LARGEST_FOR_NUMPY = 2_000_000
+
 
 def spreads_calls() -> bool:
     """Say whether the CPU scorer can put several threads on one call."""
@@ -42,8 +44,18 @@ def _no_separate_avx2(_: Workload) -> str | None:
     return None if "avx2" in sets and others else "this processor has no more, or less, than AVX2"
 
 
+def _takes_seconds(workload: Workload) -> str | None:
+    if workload.num_items <= LARGEST_FOR_NUMPY:
+        return None
+    return "it takes seconds there; the answers are still compared with its own"
+
+
 SPECIFICATION = Candidate(
-    "numpy", "NumPy (the specification)", lambda w: _method(w, load_scorer(w.codes, "numpy")), True
+    "numpy",
+    "NumPy (the specification)",
+    lambda w: _method(w, load_scorer(w.codes, "numpy")),
+    True,
+    _takes_seconds,
 )
 OURS = (
     Candidate("cpu", "this project", lambda w: _method(w, load_scorer(w.codes, "cpu")), True),
@@ -53,5 +65,11 @@ OURS = (
         lambda w: _method(w, _avx2_scorer(w.codes)),
         True,
         _no_separate_avx2,
+    ),
+    Candidate(
+        "cpu-scan",
+        "this project, plain scan",
+        lambda w: _method(w, CpuScorer(w.codes, plain_scan=True)),
+        True,
     ),
 )

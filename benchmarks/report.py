@@ -66,10 +66,17 @@ def markdown(results: Row) -> str:
             f"Top {k}, one query at a time on one core, {caches}; milliseconds, median (99th percentile):",
             _latency(results, k, caches),
         ]
+    if results.get("worst_case"):
+        parts += [
+            "The worst case: this project's time over its own plain scan's, which looks at every item, query by "
+            "query; median (largest):",
+            _worst_case(results),
+        ]
     if results["memory"]:
         parts += [
             "What each method costs: its own memory besides the codes, a byte a split, which all processes "
-            f"share, and top-10 throughput in batches of {results['settings']['batch']}:",
+            "share; the most that was resident while building, codes included, over the codes' own size; and "
+            f"top-10 throughput in batches of {results['settings']['batch']}:",
             _costs(results),
         ]
     if results["filters"]:
@@ -123,6 +130,12 @@ def _filters(results: Row) -> str:
     return _table("", columns, list(dict.fromkeys(name for name, _ in cells)), cells)
 
 
+def _worst_case(results: Row) -> str:
+    cells = {(f"top {row['k']}", row["workload"]): f"{row['ratio_p50']:.3f} ({row['ratio_max']:.2f})"
+             for row in results["worst_case"]}  # fmt: skip
+    return _table("items", _columns(results), list(dict.fromkeys(name for name, _ in cells)), cells)
+
+
 def _costs(results: Row) -> str:
     headings = _columns(results)
     cells: dict[tuple[str, str], str] = {}
@@ -130,6 +143,9 @@ def _costs(results: Row) -> str:
         heading = headings[row["workload"]]
         cells[row["method"], f"build s, {heading}"] = f"{row['build_s']:.2f}"
         cells[row["method"], f"bytes/item, {heading}"] = f"{max(0.0, row['private_bytes_per_item']):.1f}"
+        if "peak_with_codes_bytes" in row:
+            ratio = row["peak_with_codes_bytes"] / row["codes_bytes"]
+            cells[row["method"], f"peak/codes, {heading}"] = f"{ratio:.2f}"
     for row in results["throughput"]:
         plural = "core" if row["threads"] == 1 else "cores"
         column = f"queries/s, {headings[row['workload']]}, {row['threads']} {plural}"

@@ -27,6 +27,7 @@ from benchmarks.ours import SPECIFICATION
 from benchmarks.peers import limit_threads, load_libraries
 from benchmarks.throughput import measure_throughput
 from benchmarks.validate import DisagreementError, validate
+from benchmarks.worst_case import measure_worst_case
 
 SCHEMA_VERSION = 1
 VALIDATED_SECONDS = 10.0
@@ -34,7 +35,8 @@ CACHES = {"warm": warm, "cold": cold}
 FEWEST_VALIDATED, MOST_VALIDATED = 3, 20
 FILTERED_QUERIES = 100
 LARGEST_DETAILED = 2_000_000
-"""More than latency is measured on the trained catalogue and on the largest random one up to this size."""
+"""More than latency is measured on the trained catalogue and on the largest random one up to this size; above it
+only what our index costs."""
 
 
 class LeftOutError(Exception):
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "settings": {"queries": options.queries, "seconds": options.seconds,
                      "batch": options.batch},
         "workloads": [], "skipped": [], "latency": [], "builds": [],
-        "filters": [], "throughput": [], "memory": [],
+        "worst_case": [], "filters": [], "throughput": [], "memory": [],
     }  # fmt: skip
     try:
         for workload, detailed in _workloads(options):
@@ -110,8 +112,12 @@ def _measure(
 ) -> None:
     print(f"\n{workload.name}: {workload.num_items:,} items, {len(workload.tables)} queries", flush=True)
     names = _measure_latency(workload, options, results)  # its indexes are gone before the next are built
-    if detailed and not options.latency_only:
+    if options.latency_only:
+        return
+    if detailed:
         _measure_details(workload, options, results, names)
+    elif workload.num_items >= LARGEST_DETAILED and "cpu" in names:
+        _measure_memory(workload, ["cpu"], results)
 
 
 def _measure_latency(workload: Workload, options: argparse.Namespace, results: dict[str, Any]) -> list[str]:
@@ -127,6 +133,12 @@ def _measure_latency(workload: Workload, options: argparse.Namespace, results: d
                 rows = [where | {"method": name} | taken[name] for name in ready]
                 results["latency"] += rows
                 _print_rows(rows, "caches")
+            if {"cpu", "cpu-scan"} <= set(ready):
+                found = measure_worst_case(workload, ready, k, seconds=options.seconds)
+                results["worst_case"].append(found)
+                print(f"{'cpu':>12}  k={k:<4} against its plain scan, query by query: median "
+                      f"{found['ratio_p50']:.3f}, p99 {found['ratio_p99']:.3f}, most {found['ratio_max']:.3f}",
+                      flush=True)  # fmt: skip
     return list(ready)
 
 
@@ -146,10 +158,16 @@ def _measure_details(
     results["throughput"] += rows
     for row in rows:
         print(f"{row['method']:>12}  {row['threads']} threads  {row['queries_per_s']:>10,.0f} queries/s")
+    _measure_memory(workload, [name for name in names if name != "cpu-scan"], results)
+
+
+def _measure_memory(workload: Workload, names: list[str], results: dict[str, Any]) -> None:
     rows = measure_memory(workload, names)
     results["memory"] += rows
     for row in rows:
-        print(f"{row['method']:>12}  {row['private_bytes_per_item']:>8.2f} private bytes an item")
+        print(f"{row['method']:>12}  {row['private_bytes_per_item']:>8.2f} private bytes an item, built in "
+              f"{row['build_s']:.2f} s; most resident, codes included: "
+              f"{row['peak_with_codes_bytes'] / row['codes_bytes']:.2f} times the codes", flush=True)  # fmt: skip
 
 
 def _build(

@@ -66,10 +66,17 @@ std::vector<std::vector<Scored>> search_batch(const Catalogue& catalogue, const 
   const auto search_row = [&](size_t row, Pool& helpers) {
     const float* entries = batch.tables + row * static_cast<size_t>(num_splits) * static_cast<size_t>(batch.num_sub_ids);
     const ScoreTable table{entries, num_splits, batch.num_sub_ids};
-    Request request{&kernels, table, batch.k, {}, ScoreRange(kernels, table)};
+    std::vector<float> arranged;
+    ScoreTable coded = table;
+    if (batch.num_sub_ids < kSubIds || !catalogue.numbering().is_identity()) {
+      arranged.resize(static_cast<size_t>(num_splits) * kSubIds);
+      catalogue.numbering().arrange(table, arranged.data());
+      coded = {arranged.data(), num_splits, kSubIds};
+    }
+    Request request{&kernels, table, coded, batch.k, {}, ScoreRange(kernels, coded), batch.plain};
     std::optional<ItemSet> excluded;
     if (const auto& items = batch.exclude[row]; items && !items->empty()) {
-      request.filter.excluded = &excluded.emplace(items->data(), static_cast<int64_t>(items->size()));
+      request.filter.excluded = &excluded.emplace(items->data(), static_cast<int64_t>(items->size()), catalogue.num_items());
     }
     request.filter.retired = catalogue.retired();
     if (const auto& items = batch.allow[row]) {

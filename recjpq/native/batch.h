@@ -22,6 +22,7 @@ struct Batch {
   std::vector<std::optional<Items>> exclude;  // per row
   std::vector<std::optional<Items>> allow;    // per row
   const bool* bitmap = nullptr;               // (N,), for all rows
+  bool plain = false;                         // scan everything, without bounds, to measure what these are worth
 };
 
 // The row of the first table with an entry that is NaN or infinite, or -1.

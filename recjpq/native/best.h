@@ -50,6 +50,9 @@ class Best {
 
   bool full() const { return ranks_.size() >= k_; }
 
+  // Whether a cut is likely to raise the threshold enough to be worth its time.
+  bool grown() const { return ranks_.size() > cut_size_ + k_ / 4 || (full() && cut_size_ == 0); }
+
   // Forgets all but the k best.
   void cut() {
     if (!full() || ranks_.size() == cut_size_) return;

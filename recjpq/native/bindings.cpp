@@ -62,8 +62,8 @@ std::unique_ptr<recjpq::Catalogue> retire(const recjpq::Catalogue& catalogue, co
 
 // What searches share: the instruction set and the threads.
 struct Searcher {
-  Searcher(size_t threads, const std::string& instruction_set)
-      : kernels(recjpq::find_kernels(instruction_set)), pool(threads) {
+  Searcher(size_t threads, const std::string& instruction_set, bool plain)
+      : kernels(recjpq::find_kernels(instruction_set)), pool(threads), plain(plain) {
     if (!kernels) throw nb::value_error(("no such instruction set here: " + instruction_set).c_str());
   }
 
@@ -71,7 +71,7 @@ struct Searcher {
                  const nb::list& allow, const std::optional<Array<bool, 1>>& bitmap) {
     std::vector<Array<int32_t, 1>> held;
     recjpq::Batch batch{tables.data(), static_cast<int64_t>(tables.shape(0)), static_cast<int>(tables.shape(2)), k,
-                        to_items(exclude, held), to_items(allow, held), bitmap ? bitmap->data() : nullptr};
+                        to_items(exclude, held), to_items(allow, held), bitmap ? bitmap->data() : nullptr, plain};
     std::vector<std::vector<recjpq::Scored>> rows;
     {
       const nb::gil_scoped_release release;
@@ -106,6 +106,7 @@ struct Searcher {
 
   const recjpq::Kernels* kernels;
   recjpq::Pool pool;
+  bool plain;
 };
 
 int64_t first_row_not_finite(const Array<float, 3>& tables) {
@@ -164,7 +165,7 @@ NB_MODULE(_native, m) {
       .def_prop_ro("num_items", &recjpq::Catalogue::num_items)
       .def_prop_ro("size_bytes", &recjpq::Catalogue::size_bytes);
   nb::class_<Searcher>(m, "Searcher")
-      .def(nb::init<size_t, const std::string&>(), "threads"_a, "instruction_set"_a)
+      .def(nb::init<size_t, const std::string&, bool>(), "threads"_a, "instruction_set"_a, "plain"_a = false)
       .def("top_k", &Searcher::top_k, "catalogue"_a, "tables"_a, "k"_a, "exclude"_a, "allow"_a, "bitmap"_a.none())
       .def_prop_ro("instruction_set", [](const Searcher& self) { return std::string(self.kernels->name); })
       .def_prop_ro("threads", [](const Searcher& self) { return self.pool.num_threads(); });

@@ -21,7 +21,8 @@ Codes joined(const Segment& segment, const Codes& more, int64_t num_more) {
 }  // namespace
 
 Catalogue::Catalogue(Codes item_codes, int64_t num_items, int num_splits)
-    : segments_{std::make_shared<const Segment>(std::move(item_codes), num_items, num_splits, 0)} {}
+    : numbering_(std::make_shared<const Numbering>(item_codes.get(), num_items, num_splits)),
+      segments_{std::make_shared<const Segment>(std::move(item_codes), num_items, *numbering_, 0)} {}
 
 Catalogue Catalogue::append(Codes item_codes, int64_t num_items) const {
   Catalogue grown(*this);
@@ -34,7 +35,7 @@ Catalogue Catalogue::append(Codes item_codes, int64_t num_items) const {
     first_item = last.first_item();
     grown.segments_.pop_back();
   }
-  grown.segments_.push_back(std::make_shared<const Segment>(std::move(item_codes), num_items, num_splits(), first_item));
+  grown.segments_.push_back(std::make_shared<const Segment>(std::move(item_codes), num_items, *numbering_, first_item));
   return grown;
 }
 

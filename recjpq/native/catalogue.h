@@ -23,15 +23,17 @@ class Catalogue {
   Catalogue retire(std::span<const int32_t> items) const;
 
   int64_t num_items() const { return segments_.back()->first_item() + segments_.back()->num_items(); }
-  int num_splits() const { return segments_.front()->num_splits(); }
+  int num_splits() const { return numbering_->num_splits(); }
   size_t size_bytes() const;  // without the base's item_codes
 
+  const Numbering& numbering() const { return *numbering_; }
   const Segments& segments() const { return segments_; }
   const std::vector<uint64_t>* retired() const { return retired_.get(); }
 
  private:
   Catalogue() = default;
 
+  std::shared_ptr<const Numbering> numbering_;  // of the base
   Segments segments_;
   std::shared_ptr<const std::vector<uint64_t>> retired_;  // bits by item index, or null when there is none
 };

@@ -7,12 +7,14 @@
 
 namespace recjpq {
 
-// A set of items, made for one search: few bytes, no sorting. Indices are not negative.
+// A set of items, made for one search: a hash table or a bit for every item, whichever is smaller.
 class ItemSet {
  public:
-  ItemSet(const int32_t* items, int64_t count);
+  // items: from 0 to num_items - 1, in any order, repeats allowed.
+  ItemSet(const int32_t* items, int64_t count, int64_t num_items);
 
   bool contains(int32_t item) const {
+    if (!bits_.empty()) return bits_[static_cast<size_t>(item) / 64] >> (item % 64) & 1;
     for (uint64_t slot = first_slot(item); slots_[slot] != kEmpty; slot = (slot + 1) & mask_) {
       if (slots_[slot] == item) return true;
     }
@@ -27,8 +29,9 @@ class ItemSet {
     return static_cast<uint64_t>(item) * 0x9E3779B97F4A7C15u >> 24 & mask_;
   }
 
-  uint64_t mask_;
+  uint64_t mask_ = 0;
   std::vector<int32_t> slots_;
+  std::vector<uint64_t> bits_;
 };
 
 class Filter {

@@ -85,61 +85,84 @@ RECJPQ_TARGET RECJPQ_INLINE Bytes64 lookup(const uint8_t* table, Bytes64 index) 
   return lookup_tree<4>(table, low_halves(index), index);
 }
 
+RECJPQ_TARGET RECJPQ_INLINE Bytes64 high_halves(Bytes64 x) {
+  return low_halves({_mm256_srli_epi16(x.low, 4), _mm256_srli_epi16(x.high, 4)});
+}
+
 RECJPQ_TARGET void bound(const uint8_t* presence, const uint8_t* subsets, int num_splits, uint8_t* bounds) {
   Bytes64 sum{_mm256_setzero_si256(), _mm256_setzero_si256()};
-  for (int j = 0; j < num_splits; ++j, presence += 2 * kLanes, subsets += 2 * kBandSets) {
-    const Bytes64 low = lookup(subsets, load(presence));
-    const Bytes64 high = lookup(subsets + kBandSets, load(presence + kLanes));
-    sum = add(sum, least(low, high));
+  for (int j = 0; j < num_splits; ++j, presence += 2 * kLanes, subsets += kBandSets) {
+    const Bytes64 first = load(presence), second = load(presence + kLanes);
+    const Bytes64 a = least(shuffle(subsets, low_halves(first)), shuffle(subsets + 16, high_halves(first)));
+    const Bytes64 b = least(shuffle(subsets + 32, low_halves(second)), shuffle(subsets + 48, high_halves(second)));
+    sum = add(sum, least(a, b));
   }
   store(bounds, sum);
 }
 
-RECJPQ_TARGET RECJPQ_INLINE uint64_t scan_block(const uint8_t* block, const uint8_t* deficits, int num_splits,
-                                               int num_sorted, const uint8_t* rest, uint8_t limit) {
+RECJPQ_TARGET uint64_t sift(const uint8_t* block, const ScanTable& table, uint8_t limit) {
   Bytes64 sum{_mm256_setzero_si256(), _mm256_setzero_si256()};
-  // While all items of the block so far share their 16s of sub-ids, the next sorted split's are in order: where its
-  // first and last item agree, all do, and one row of 16 entries is enough.
-  int shared = 0;
-  for (; shared < num_sorted; ++shared) {
-    const uint8_t* codes = block + shared * kLanes;
-    const int row = codes[0] >> 4;
-    if (row != codes[kLanes - 1] >> 4) break;
-    sum = add(sum, shuffle(deficits + shared * kSubIds + row * 16, low_halves(load(codes))));
+  for (int i = 1; i < table.num_splits; ++i) {
+    const int j = table.order[i];
+    sum = add(sum, shuffle(table.rows + j * kRows, high_halves(load(block + j * kLanes))));
   }
-  for (int i = 0; i < num_splits; ++i) {
-    const int j = rest[i];
+  if (!any_at_most(sum, limit)) return 0;
+  const int first = table.order[0];
+  return at_most(add(sum, lookup(table.items + first * kSubIds, load(block + first * kLanes))), limit);
+}
+
+RECJPQ_TARGET RECJPQ_INLINE uint64_t scan_block(const uint8_t* block, const ScanTable& table, uint8_t limit) {
+  Bytes64 sum{_mm256_setzero_si256(), _mm256_setzero_si256()};
+  // While all items of the block so far share their cells, the next sorted split's are in order: where its first and
+  // last item agree, all do, and one row of 16 entries is enough.
+  int shared = 0;
+  for (; shared < table.num_sorted; ++shared) {
+    const uint8_t* codes = block + shared * kLanes;
+    if (kPlaces.cells[codes[0]] != kPlaces.cells[codes[kLanes - 1]]) break;
+    sum = add(sum, shuffle(table.items + shared * kSubIds + codes[0] / kRows * kRows, low_halves(load(codes))));
+  }
+  for (int i = 0; i < table.num_splits; ++i) {
+    const int j = table.order[i];
     if (j < shared) continue;
-    sum = add(sum, lookup(deficits + j * kSubIds, load(block + j * kLanes)));
+    sum = add(sum, lookup(table.items + j * kSubIds, load(block + j * kLanes)));
     if (!any_at_most(sum, limit)) return 0;
   }
   return at_most(sum, limit);
 }
 
-RECJPQ_TARGET void scan(const uint8_t* blocks, size_t count, const uint8_t* deficits, int num_splits, int num_sorted,
-                        const uint8_t* rest, uint8_t limit, uint64_t* masks) {
-  for (size_t b = 0; b < count; ++b, blocks += block_bytes(num_splits)) {
-    masks[b] = scan_block(blocks, deficits, num_splits, num_sorted, rest, limit);
+RECJPQ_TARGET void scan(const uint8_t* blocks, size_t count, const ScanTable& table, uint8_t limit, uint64_t* masks) {
+  for (size_t b = 0; b < count; ++b, blocks += block_bytes(table.num_splits)) {
+    masks[b] = scan_block(blocks, table, limit);
   }
 }
 
-RECJPQ_TARGET float largest(const float* row, int num_sub_ids) { return generic::largest(row, num_sub_ids); }
-
-RECJPQ_TARGET void quantise(const float* row, int num_sub_ids, float largest, float scale, uint8_t* deficits) {
-  generic::quantise(row, num_sub_ids, largest, scale, deficits);
+// Of pairs: the larger of neighbouring lanes of a, then of b, in each half of the register.
+RECJPQ_TARGET RECJPQ_INLINE __m256 larger_of_pairs(__m256 a, __m256 b) {
+  return _mm256_max_ps(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xdd));
 }
 
-RECJPQ_TARGET void band_subsets(const uint8_t* deficits, int band_shift, uint8_t* least) {
-  uint8_t bands[kBands];
-  generic::band_minima(deficits, band_shift, bands);
-  generic::subset_minima(bands, least);
+RECJPQ_TARGET void row_maxima(const float* entries, float* maxima) {
+  for (int r = 0; r < kRows; r += 8, entries += kSubIds / 2) {
+    __m256 eight[8];
+    for (int i = 0; i < 8; ++i) {
+      eight[i] = _mm256_max_ps(_mm256_loadu_ps(entries + 16 * i), _mm256_loadu_ps(entries + 16 * i + 8));
+    }
+    const __m256 low = larger_of_pairs(larger_of_pairs(eight[0], eight[1]), larger_of_pairs(eight[2], eight[3]));
+    const __m256 high = larger_of_pairs(larger_of_pairs(eight[4], eight[5]), larger_of_pairs(eight[6], eight[7]));
+    _mm256_storeu_ps(maxima + r, _mm256_max_ps(_mm256_permute2f128_ps(low, high, 0x20),
+                                               _mm256_permute2f128_ps(low, high, 0x31)));
+  }
+}
+
+RECJPQ_TARGET void quantise(const float* entries, int count, float largest, float scale, uint8_t* deficits) {
+  generic::quantise(entries, count, largest, scale, deficits);
 }
 
 RECJPQ_TARGET uint64_t values_at_most(const uint8_t* values, uint8_t limit) { return at_most(load(values), limit); }
 
 }  // namespace
 
-const Kernels kAvx2Kernels = {"avx2", largest, quantise, band_subsets, bound, values_at_most, scan};
+const Kernels kAvx2Kernels = {"avx2", row_maxima, quantise, bound, values_at_most, sift, scan};
 
 }  // namespace recjpq
 

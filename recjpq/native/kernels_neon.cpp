@@ -33,62 +33,79 @@ RECJPQ_INLINE uint64_t to_mask(uint8x16_t a, uint8x16_t b, uint8x16_t c, uint8x1
   return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(abcd, abcd)), 0);
 }
 
-uint64_t at_most(const uint8_t* values, uint8_t limit) {
+uint64_t at_most(const uint8x16_t* values, uint8_t limit) {
   const uint8x16_t limits = vdupq_n_u8(limit);
-  return to_mask(vcleq_u8(vld1q_u8(values), limits), vcleq_u8(vld1q_u8(values + 16), limits),
-                 vcleq_u8(vld1q_u8(values + 32), limits), vcleq_u8(vld1q_u8(values + 48), limits));
+  return to_mask(vcleq_u8(values[0], limits), vcleq_u8(values[1], limits), vcleq_u8(values[2], limits),
+                 vcleq_u8(values[3], limits));
 }
 
-void bound(const uint8_t* presence, const uint8_t* subsets, int num_splits, uint8_t* bounds) {
+void bound(const uint8_t* presence, const uint8_t* least, int num_splits, uint8_t* bounds) {
+  const uint8x16_t half = vdupq_n_u8(15);
   uint8x16_t sums[4] = {vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0)};
-  for (int j = 0; j < num_splits; ++j, presence += 2 * kLanes, subsets += 2 * kBandSets) {
-    uint8x16_t low[4];
-    const Table256 first = load_table(subsets);
-    for (int i = 0; i < 4; ++i) low[i] = lookup(first, vld1q_u8(presence + 16 * i));
-    const Table256 second = load_table(subsets + kBandSets);
+  for (int j = 0; j < num_splits; ++j, presence += 2 * kLanes, least += kBandSets) {
+    const uint8x16x4_t rows = vld1q_u8_x4(least);
     for (int i = 0; i < 4; ++i) {
-      const uint8x16_t high = lookup(second, vld1q_u8(presence + kLanes + 16 * i));
-      sums[i] = vqaddq_u8(sums[i], vminq_u8(low[i], high));
+      const uint8x16_t first = vld1q_u8(presence + 16 * i), second = vld1q_u8(presence + kLanes + 16 * i);
+      const uint8x16_t a = vminq_u8(vqtbl1q_u8(rows.val[0], vandq_u8(first, half)),
+                                    vqtbl1q_u8(rows.val[1], vshrq_n_u8(first, 4)));
+      const uint8x16_t b = vminq_u8(vqtbl1q_u8(rows.val[2], vandq_u8(second, half)),
+                                    vqtbl1q_u8(rows.val[3], vshrq_n_u8(second, 4)));
+      sums[i] = vqaddq_u8(sums[i], vminq_u8(a, b));
     }
   }
   for (int i = 0; i < 4; ++i) vst1q_u8(bounds + 16 * i, sums[i]);
 }
 
-void scan(const uint8_t* blocks, size_t count, const uint8_t* deficits, int num_splits, int, const uint8_t* rest,
-          uint8_t limit, uint64_t* masks) {
-  for (size_t b = 0; b < count; ++b, blocks += block_bytes(num_splits)) {
-    uint8x16_t sums[4] = {vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0)};
-    bool alive = true;
-    for (int i = 0; i < num_splits && alive; ++i) {
-      const int j = rest[i];
-      const Table256 table = load_table(deficits + j * kSubIds);
-      for (int q = 0; q < 4; ++q) {
-        sums[q] = vqaddq_u8(sums[q], lookup(table, vld1q_u8(blocks + j * kLanes + 16 * q)));
-      }
-      const uint8x16_t least = vminq_u8(vminq_u8(sums[0], sums[1]), vminq_u8(sums[2], sums[3]));
-      alive = vminvq_u8(least) <= limit;
+uint64_t sift(const uint8_t* block, const ScanTable& table, uint8_t limit) {
+  uint8x16_t sums[4] = {vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0)};
+  for (int i = 1; i < table.num_splits; ++i) {
+    const int j = table.order[i];
+    const uint8x16_t rows = vld1q_u8(table.rows + j * kRows);
+    for (int q = 0; q < 4; ++q) {
+      const uint8x16_t row = vshrq_n_u8(vld1q_u8(block + j * kLanes + 16 * q), 4);
+      sums[q] = vqaddq_u8(sums[q], vqtbl1q_u8(rows, row));
     }
-    uint8_t values[kLanes];
-    for (int q = 0; q < 4; ++q) vst1q_u8(values + 16 * q, sums[q]);
-    masks[b] = alive ? at_most(values, limit) : 0;
+  }
+  const int first = table.order[0];
+  const Table256 entries = load_table(table.items + first * kSubIds);
+  for (int q = 0; q < 4; ++q) {
+    sums[q] = vqaddq_u8(sums[q], lookup(entries, vld1q_u8(block + first * kLanes + 16 * q)));
+  }
+  return at_most(sums, limit);
+}
+
+uint64_t scan_block(const uint8_t* block, const ScanTable& table, uint8_t limit) {
+  uint8x16_t sums[4] = {vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0), vdupq_n_u8(0)};
+  for (int i = 0; i < table.num_splits; ++i) {
+    const int j = table.order[i];
+    const Table256 row = load_table(table.items + j * kSubIds);
+    for (int q = 0; q < 4; ++q) sums[q] = vqaddq_u8(sums[q], lookup(row, vld1q_u8(block + j * kLanes + 16 * q)));
+    const uint8x16_t least = vminq_u8(vminq_u8(sums[0], sums[1]), vminq_u8(sums[2], sums[3]));
+    if (vminvq_u8(least) > limit) return 0;
+  }
+  return at_most(sums, limit);
+}
+
+void scan(const uint8_t* blocks, size_t count, const ScanTable& table, uint8_t limit, uint64_t* masks) {
+  for (size_t b = 0; b < count; ++b, blocks += block_bytes(table.num_splits)) {
+    masks[b] = scan_block(blocks, table, limit);
   }
 }
 
-float largest(const float* row, int num_sub_ids) { return generic::largest(row, num_sub_ids); }
+void row_maxima(const float* entries, float* maxima) { generic::row_maxima(entries, maxima); }
 
-void quantise(const float* row, int num_sub_ids, float largest, float scale, uint8_t* deficits) {
-  generic::quantise(row, num_sub_ids, largest, scale, deficits);
+void quantise(const float* entries, int count, float largest, float scale, uint8_t* deficits) {
+  generic::quantise(entries, count, largest, scale, deficits);
 }
 
-void band_subsets(const uint8_t* deficits, int band_shift, uint8_t* least) {
-  uint8_t bands[kBands];
-  generic::band_minima(deficits, band_shift, bands);
-  generic::subset_minima(bands, least);
+uint64_t values_at_most(const uint8_t* values, uint8_t limit) {
+  const uint8x16_t four[4] = {vld1q_u8(values), vld1q_u8(values + 16), vld1q_u8(values + 32), vld1q_u8(values + 48)};
+  return at_most(four, limit);
 }
 
 }  // namespace
 
-const Kernels kNeonKernels = {"neon", largest, quantise, band_subsets, bound, at_most, scan};
+const Kernels kNeonKernels = {"neon", row_maxima, quantise, bound, values_at_most, sift, scan};
 
 }  // namespace recjpq
 

@@ -2,32 +2,38 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
+
+#include "numbering.h"
 
 namespace recjpq {
 
-// How a catalogue's codes become the key that its items are sorted by.
+// How an item's codes become the key that a segment is sorted by.
 //
-// The key is the bands of the first splits, 4 bits each, then the sub-ids within the bands, up to 32 bits. Items that
-// agree in many bands become neighbours, so that a block has few bands and its bound is tight. On a catalogue of
-// half a million items with SVD codes, blocks ordered so needed 0.15% of them to be opened; with whole sub-ids
-// split after split 2.4%, in Z-order 0.2%.
-struct SortKey {
-  static constexpr int kBits = 32;
+// The key is the cells of the first splits, 5 bits each, then the codes within the cells, up to 30 bits. Items that
+// agree in many cells become neighbours, so that a block has few bands and its bound is tight: see docs/log.md for
+// other orders.
+class SortKey {
+ public:
+  explicit SortKey(const Numbering& numbering);
 
-  int num_splits;
-  int band_shift;   // band = sub-id >> band_shift
-  int num_banded;   // how many splits' bands are part of the key
+  uint32_t of(const uint8_t* sub_ids) const;
 
-  SortKey(int num_splits, int max_sub_id);
+  // How many splits are in order by cell wherever all splits before them agree in theirs.
+  int num_sorted() const { return num_celled_; }
 
-  uint32_t of(const uint8_t* codes) const;
+  static constexpr int kBits = 30;
 
-  // How many splits are in order by sub-id >> 4 wherever all splits before them agree in that.
-  int num_sorted() const { return band_shift == 4 ? num_banded : 1; }
+ private:
+  const Numbering& numbering_;
+  int num_celled_;  // how many splits' cells are part of the key
 };
 
-// The permutation that sorts num_items rows of codes by their key, equal keys by index.
-std::vector<int32_t> sort_items(const uint8_t* item_codes, int64_t num_items, const SortKey& key);
+// A row of item_codes below its key.
+using SortedRow = uint64_t;
+
+inline uint32_t row_of(SortedRow row) { return static_cast<uint32_t>(row); }
+
+// Writes all num_items rows, sorted by their key, equal keys by index; takes no other memory.
+void sort_items(const uint8_t* item_codes, int64_t num_items, const Numbering& numbering, SortedRow* sorted);
 
 }  // namespace recjpq

@@ -1,15 +1,15 @@
 #include "segment.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "order.h"
 
 namespace recjpq {
 namespace {
-
-constexpr size_t kPrefetchRows = 24;
 
 Buffer zeros(size_t size_bytes) {
   Buffer buffer(size_bytes);
@@ -26,39 +26,50 @@ void add_presence(uint8_t* presence, int split, size_t child, uint32_t bands) {
 
 }  // namespace
 
-Segment::Segment(std::shared_ptr<const uint8_t> item_codes, int64_t num_items, int num_splits, int32_t first_item)
-    : item_codes_(std::move(item_codes)), num_items_(num_items), num_splits_(num_splits), first_item_(first_item) {
-  const uint8_t* codes = item_codes_.get();
-  const SortKey key(num_splits, *std::max_element(codes, codes + num_items * num_splits));
-  band_shift_ = key.band_shift;
-  num_sorted_ = key.num_sorted();
-  const std::vector<int32_t> order = sort_items(codes, num_items, key);
-  blocks_ = Buffer(num_blocks() * block_bytes(num_splits));
-  items_ = Buffer(num_blocks() * kLanes * sizeof(int32_t));
-  pages_ = zeros(num_pages() * presence_bytes(num_splits));
-  chapters_ = zeros(num_chapters() * presence_bytes(num_splits));
-  for (size_t block = 0; block < num_blocks(); ++block) {
-    const size_t first = block * kLanes;
-    fill_block(block, order.data() + first, std::min<size_t>(order.size() - first, kLanes));
-    for (size_t i = first + kPrefetchRows; i < std::min(first + kPrefetchRows + kLanes, order.size()); ++i) {
-      __builtin_prefetch(codes + static_cast<size_t>(order[i]) * static_cast<size_t>(num_splits));
+Segment::Segment(std::shared_ptr<const uint8_t> item_codes, int64_t num_items, const Numbering& numbering,
+                 int32_t first_item)
+    : item_codes_(std::move(item_codes)),
+      num_items_(num_items),
+      num_splits_(numbering.num_splits()),
+      first_item_(first_item),
+      num_sorted_(SortKey(numbering).num_sorted()),
+      item_bytes_(num_items <= 1 << 24 ? 3 : 4),
+      item_mask_(item_bytes_ == 3 ? 0xffffff : 0xffffffff),
+      blocks_(num_blocks() * block_bytes(num_splits_)),
+      items_(num_blocks() * kLanes * item_bytes_ + 1),
+      pages_(zeros(num_pages() * presence_bytes(num_splits_))),
+      chapters_(zeros(num_chapters() * presence_bytes(num_splits_))) {
+  // From 8 splits on, keys are sorted in the memory of the blocks, at its end: a block then covers only keys that have
+  // been read, and building takes no memory besides the segment's own.
+  const auto count = static_cast<size_t>(num_items);
+  std::vector<SortedRow> outside(num_splits_ < 8 ? count : 0);
+  SortedRow* keys = outside.data();
+  if (outside.empty()) keys = reinterpret_cast<SortedRow*>(blocks_.data() + blocks_.size()) - num_blocks() * kLanes;
+  sort_items(item_codes_.get(), num_items, numbering, keys);
+  for (size_t first = 0; first < count; first += kLanes) {
+    const size_t num_rows = std::min<size_t>(count - first, kLanes);
+    std::array<uint32_t, kLanes> rows;
+    for (size_t i = 0; i < num_rows; ++i) rows[i] = row_of(keys[first + i]);
+    for (size_t i = first + kLanes; i < std::min(first + 2 * kLanes, count); ++i) {
+      __builtin_prefetch(item_codes_.get() + size_t{row_of(keys[i])} * static_cast<size_t>(num_splits_));
     }
+    fill_block(first / kLanes, rows.data(), num_rows, numbering);
   }
 }
 
-void Segment::fill_block(size_t block, const int32_t* rows, size_t num_rows) {
+void Segment::fill_block(size_t block, const uint32_t* rows, size_t num_rows, const Numbering& numbering) {
   uint8_t* codes = blocks_.data() + block * block_bytes(num_splits_);
-  int32_t* items = reinterpret_cast<int32_t*>(items_.data()) + block * kLanes;
+  uint8_t* items = items_.data() + block * kLanes * item_bytes_;
   for (size_t lane = 0; lane < kLanes; ++lane) {
-    const int32_t row = rows[std::min(lane, num_rows - 1)];
-    items[lane] = lane < num_rows ? first_item_ + row : -1;
-    const uint8_t* source = item_codes_.get() + static_cast<size_t>(row) * static_cast<size_t>(num_splits_);
-    for (int j = 0; j < num_splits_; ++j) codes[static_cast<size_t>(j) * kLanes + lane] = source[j];
+    const uint32_t row = rows[std::min(lane, num_rows - 1)];
+    std::memcpy(items + lane * item_bytes_, &row, item_bytes_);
+    const uint8_t* source = item_codes_.get() + size_t{row} * static_cast<size_t>(num_splits_);
+    for (int j = 0; j < num_splits_; ++j) codes[static_cast<size_t>(j) * kLanes + lane] = numbering.code(j, source[j]);
   }
   const size_t page = block / kLanes, chapter = page / kLanes;
   for (int j = 0; j < num_splits_; ++j) {
     uint32_t bands = 0;
-    for (int lane = 0; lane < kLanes; ++lane) bands |= 1u << (codes[j * kLanes + lane] >> band_shift_);
+    for (int lane = 0; lane < kLanes; ++lane) bands |= 1u << kPlaces.bands[codes[j * kLanes + lane]];
     add_presence(pages_.data() + page * presence_bytes(num_splits_), j, block % kLanes, bands);
     add_presence(chapters_.data() + chapter * presence_bytes(num_splits_), j, page % kLanes, bands);
   }

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "best.h"
@@ -16,9 +17,11 @@ namespace recjpq {
 struct Request {
   const Kernels* kernels;
   ScoreTable table;
+  ScoreTable coded;  // the same by code
   int64_t k;
   Filter filter;
   ScoreRange range;
+  bool plain;  // see batch.h
 };
 
 // A score that k eligible items are known to reach; it only rises, and all threads of a request share it.
@@ -36,36 +39,65 @@ class Threshold {
   std::atomic<float> value_{kNoThreshold};
 };
 
-// The pages of a segment that can hold an item at or above a threshold, most promising first.
-std::vector<uint32_t> promising_pages(const Segment& segment, const Deficits& deficits, uint8_t limit);
+// A page or block, with the least sum of deficits that an item of it may have.
+struct Bounded {
+  uint8_t bound;
+  uint32_t index;
+};
 
-// Raises the threshold to the k-th best score among a few promising blocks, so that little else need be opened.
-// Leaves it where fewer than k items are eligible there.
-void seed_threshold(const Segment& segment, const Request& request, Threshold& threshold);
+// What has to be opened, the most promising first.
+struct Plan {
+  double scale;                 // of the bounds
+  uint8_t limit;                // that they were compared with
+  bool bounds_help;             // or the pages are in the order of memory, and their bounds are unknown
+  std::vector<Bounded> blocks;  // of pages of which a part need be opened
+  std::vector<Bounded> pages;   // of which almost everything need be
+  std::span<const uint64_t> opened;  // blocks that need not be: a bit each, a word per page, or nothing
+};
 
-// One thread's part of a search: opens pages and keeps the best items of them.
-class PageSearch {
+// Everything in the segment that may hold an item at or above the threshold, but for the blocks opened already.
+Plan plan(const Segment& segment, const Request& request, const Deficits& deficits, float threshold,
+          std::span<const uint64_t> opened);
+
+// Offers the items of a few promising blocks, so that little else need be opened. Returns for every page a bit per
+// block that was opened. `best` is not full where fewer than k items are eligible.
+std::vector<uint64_t> open_seeds(const Segment& segment, const Request& request, Deficits& deficits, Best& best);
+
+// All pages, and no bound that excludes any.
+Plan plan_all(const Segment& segment, std::span<const uint64_t> opened);
+
+// Offers the items of some blocks here and there, as a plain scan's first threshold.
+std::vector<uint64_t> open_sample(const Segment& segment, const Request& request, Best& best);
+
+// One thread's part of a search: opens blocks and keeps the best items of them.
+class BlockSearch {
  public:
   // deficits: of the request, at a scale for about the present threshold.
-  PageSearch(const Segment& segment, const Request& request, const Deficits& deficits, Threshold& threshold,
-             Best& best);
+  BlockSearch(const Segment& segment, const Request& request, const Plan& plan, Deficits& deficits,
+              Threshold& threshold, Best& best);
 
-  // Offers every item of the page that may be among the k best. Needs a threshold.
-  void open(size_t page);
+  // Offers every item of the plan's block that may be among the k best. Returns whether the blocks after it may have
+  // one too.
+  bool open_block(size_t number);
+
+  // The same for one of the plan's pages.
+  bool open_page(size_t number);
 
  private:
-  void open_blocks(size_t first, size_t count);
-  void update_limit();
+  void prefetch(size_t block) const;
+  void sift_block(size_t block);
+  void scan_blocks(size_t first, size_t count);
+  void update_limits(double coarse_share);
 
   const Segment& segment_;
   const Request& request_;
+  const Plan& plan_;
+  Deficits& deficits_;
   Threshold& threshold_;
   Best& best_;
-  Deficits deficits_;
   float known_threshold_;
   uint8_t limit_;
-  int unhelpful_ = 0;  // pages in a row whose bounds excluded too little
-  int unbounded_ = 0;  // pages still to be opened without asking for bounds
+  uint8_t plan_limit_;  // the same at the plan's scale
 };
 
 // Offers every eligible item of a block, whatever its score.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,7 @@ MAX_SUB_IDS = 256
 MAX_ITEMS = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A checked call: what every back-end may trust.
 
     Attributes:
@@ -154,7 +153,7 @@ def _check_tables(
 
 def _check_k(k: int) -> None:
     """Raise ScoringError unless k is an integer of at least 1."""
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise ScoringError(f"k: found {k!r}, expected an integer of at least 1")
 
 

@@ -30,6 +30,7 @@ class CpuScorer:
         threads: int = 1,
         num_sub_ids: int | None = None,
         instruction_set: str = "",
+        plain_scan: bool = False,
     ) -> None:
         """Sort and index the catalogue.
 
@@ -38,6 +39,7 @@ class CpuScorer:
             threads: how many may work on one call, the caller's own included.
             num_sub_ids: V, if codes beyond it are to be refused.
             instruction_set: one of `_native.instruction_sets()`, by default the fastest.
+            plain_scan: look at every item, without bounds: what the benchmark compares skipping with.
         """
         if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
             raise ScoringError(f"threads: found {threads!r}, expected an integer from 1 to 1024")
@@ -47,7 +49,7 @@ class CpuScorer:
                 f"instruction_set: found {instruction_set!r}, expected one of {choices}"
             )
         checker = check_codes(item_codes, num_sub_ids)
-        self._searcher = _native.Searcher(threads, instruction_set)
+        self._searcher = _native.Searcher(threads, instruction_set, plain_scan)
         self._snapshot: _Snapshot = (_native.Catalogue(np.ascontiguousarray(item_codes)), checker)
         self._writers: dict[int, threading.Lock] = {}
 

@@ -20,6 +20,7 @@ from recjpq.scoring import TopK, load_scorer
 
 ARTIFACT = Path(__file__).parents[1] / "data" / "artifact-schema-1"
 PEERS = ("matmul", "pqtopk", "faiss")
+METHODS = ["numpy", *PEERS, "recjpqprune", "cpu", "cpu-scan"]
 
 
 def random_tables(rng, shape):
@@ -188,7 +189,7 @@ def results(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "scoring.json"
     arguments = ["--items", "2000", "--queries", "4", "--k", "10", "--seconds", "0.1", "--batch", "4"]
     assert (
-        scoring.main([*arguments, "--methods", "numpy", *PEERS, "recjpqprune", "cpu", "--output", str(path)])
+        scoring.main([*arguments, "--methods", *METHODS, "--output", str(path)])
         == 0
     )
     return path
@@ -196,14 +197,16 @@ def results(tmp_path_factory) -> Path:
 
 def test_every_method_is_measured(results):
     found = json.loads(results.read_text())
-    assert [row["method"] for row in found["latency"]] == 2 * ["numpy", *PEERS, "recjpqprune", "cpu"]
+    assert [row["method"] for row in found["latency"]] == 2 * METHODS
     assert {row["caches"] for row in found["latency"]} == {"warm", "cold"}
     for row in found["latency"]:
         assert 0 < row["min_ms"] <= row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["queries"] == 4
     assert {row["filter"] for row in found["filters"]} >= {"none", "allow half (bitmap)", "exclude 1000"}
     assert {row["method"] for row in found["throughput"]} == {"cpu", "recjpqprune", "faiss", "matmul"}
-    assert {row["method"] for row in found["memory"]} == {"numpy", *PEERS, "recjpqprune", "cpu"}
+    assert {row["method"] for row in found["memory"]} == set(METHODS) - {"cpu-scan"}
+    assert all(row["peak_with_codes_bytes"] > 0 for row in found["memory"])
+    assert [row["ratio_p50"] > 0 for row in found["worst_case"]] == [True]
 
 
 def test_report_renews_only_what_is_between_the_marks(results, tmp_path):
