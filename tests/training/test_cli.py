@@ -16,6 +16,7 @@ def config_path(cyclic_log: Path, tmp_path: Path) -> Path:
 [run]
 directory = "{tmp_path / "run"}"
 name = "cyclic"
+seed = 2
 [data]
 interactions = "{cyclic_log}"
 time_column = "time"
