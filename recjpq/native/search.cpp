@@ -74,10 +74,10 @@ std::vector<Scored> search(const Segments& segments, const Request& request, All
   const bool selective = request.k * 8 < largest.num_items();  // else hardly an item can be skipped
   if (selective && !request.range.may_overflow()) {
     opened = request.plain ? open_sample(largest, request, best) : open_seeds(largest, request, deficits, best);
-    if (best.full()) {
-      threshold.raise(best.threshold());
-    } else {
+    threshold.raise(best.threshold());
+    if (threshold.get() == kNoThreshold) {  // too few, or their worst score is minus infinity: as if not opened
       best = Best(request.k);
+      opened.clear();
     }
   }
   bool scaled = false;
