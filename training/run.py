@@ -12,6 +12,7 @@ from training.checkpoint import CheckpointStore, Progress
 from training.codes import Codes, make_codes
 from training.config import Config
 from training.dataset import Dataset
+from training.distributed import ALONE, Group
 from training.errors import StageError
 from training.evaluate import evaluate, torch_encoder
 from training.export import export
@@ -31,6 +32,7 @@ class Run:
     """
 
     config: Config
+    group: Group = ALONE
 
     def prepare(self) -> Dataset:
         """Make `dataset/` from the interaction log."""
@@ -42,10 +44,16 @@ class Run:
 
     def train(self, *, restart: bool = False) -> Progress:
         """Train, or go on training, into `checkpoints/`; `restart` discards what is there."""
-        if restart:
+        if restart and self.group.leads:
             self._checkpoints.discard()
+        self.group.lead(None)  # nobody reads what is about to be discarded
         return Trainer.of(
-            self.config, self.split, model=self._model, scorer=self._scorer, store=self._checkpoints
+            self.config,
+            self.split,
+            model=self._model,
+            scorer=self._scorer,
+            store=self._checkpoints,
+            group=self.group,
         ).run()
 
     def evaluate(self) -> dict[str, Any]:
@@ -104,8 +112,7 @@ class Run:
             torch.set_num_threads(self.config.run.threads)
         torch.manual_seed(self.config.run.seed)
         item_codes = torch.from_numpy(self._codes.item_codes.copy())
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return SASRec(self.config.model, item_codes, self.config.codes.num_sub_ids).to(device)
+        return SASRec(self.config.model, item_codes, self.config.codes.num_sub_ids).to(self.group.device)
 
     @property
     def _checkpoints(self) -> CheckpointStore:
@@ -124,6 +131,8 @@ class Run:
         )
         for how_long in ("checkpoint_minutes", "patience"):  # they change no step: raise and go on
             config["train"].pop(how_long)
+        if self.config.train.precision == "auto":
+            config["train"].pop("precision")
         if self.config.train.schedule == "constant":
             config["train"].pop("max_epochs")
         return fingerprint("train 1", config, self._codes.fingerprint)
