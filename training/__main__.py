@@ -7,10 +7,12 @@ from pathlib import Path
 
 from recjpq.errors import RecJPQError
 from training.config import load_config
-from training.errors import TrainingError
+from training.distributed import joined_group, processes, rank
+from training.errors import ConfigError, TrainingError
 from training.movielens import download_ml_100k
 from training.report_text import format_report
 from training.run import Run
+from training.tracking import check_tracking
 from training.train import Interrupted
 
 VERBS = {
@@ -28,12 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, 2 for an error of the user's, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     try:
+        if options.verb != "train" and processes() > 1:
+            raise ConfigError(
+                f"found {processes()} processes (WORLD_SIZE), expected one: only `train` runs under torchrun"
+            )
         options.action(options)
     except (TrainingError, RecJPQError) as error:
         _say(f"recjpq-train {options.verb}: {error}", error=True)
         return 2
     except (Interrupted, KeyboardInterrupt):
-        _say("interrupted; the same command goes on from the last checkpoint", error=True)
+        if rank() == 0:
+            _say("interrupted; the same command goes on from the last checkpoint", error=True)
         return 130
     return 0
 
@@ -74,7 +81,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_verb(options: argparse.Namespace) -> None:
-    run = Run(load_config(options.config, options.overrides))
+    config = load_config(options.config, options.overrides)
+    if options.verb in {"train", "all"}:
+        check_tracking(config)
+    with joined_group() as group:
+        _run_stages(Run(config, group), options)
+
+
+def _run_stages(run: Run, options: argparse.Namespace) -> None:
     verbs: dict[str, Callable[[], str]] = {
         "prepare": lambda: _prepare(run),
         "codes": lambda: _codes(run),
@@ -83,8 +97,11 @@ def _run_verb(options: argparse.Namespace) -> None:
         "export": lambda: _export(run, options),
     }
     for verb in verbs if options.verb == "all" else [options.verb]:
-        _say(f"== {verb}")
-        _say(verbs[verb]())
+        if run.group.leads:
+            _say(f"== {verb}")
+        result = verbs[verb]()
+        if run.group.leads:
+            _say(result)
 
 
 def _assign(options: argparse.Namespace) -> None:

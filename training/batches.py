@@ -60,8 +60,8 @@ class TrainingSequences:
         """Sequences in an epoch."""
         return int(self._windows.sum())
 
-    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch]:
-        """Yield the epoch's batches, from `first_batch` on."""
+    def epoch(self, epoch: int, first_batch: int = 0, rows: slice = slice(None)) -> Iterator[Batch]:
+        """Yield some rows of the epoch's batches, from `first_batch` on; there may be none in the last."""
         rng = np.random.default_rng([self._seed, 0xBA7C, epoch])
         starts, ends = self._cut(rng)
         lengths = ends - starts
@@ -73,7 +73,8 @@ class TrainingSequences:
             members = members[np.argsort(lengths[members], kind="stable")]
             batches += [members[i : i + self._batch_size] for i in range(0, len(members), self._batch_size)]
         for index in rng.permutation(len(batches))[first_batch:]:
-            yield self._batch(starts[batches[index]], lengths[batches[index]])
+            chosen = batches[index][rows]
+            yield self._batch(starts[chosen], lengths[chosen])
 
     def _cut(self, rng: np.random.Generator) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return where each sequence of an epoch starts and ends, int64 (sequences,)."""
@@ -107,7 +108,7 @@ def histories(
 def _gather(
     items: npt.NDArray[np.int32], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    columns = np.arange(int(lengths.max()))
+    columns = np.arange(int(lengths.max(initial=1)))
     inside = columns < lengths[:, None]
     return np.where(inside, items[np.where(inside, starts[:, None] + columns, 0)], 0).astype(
         np.int64

@@ -21,9 +21,9 @@ class Progress:
     Attributes:
         epoch: epochs that are finished. batch: batches of the next one that are done.
         step: optimiser steps in all.
-        loss_sum, tokens: of the epoch under way.
+        loss_sum, tokens, sequences, seconds: of the epoch under way.
         best_ndcg, best_epoch: of the best validation, -1 before the first; epochs count from 1.
-        history: one entry per finished epoch: loss, validation metrics.
+        history: one entry per finished epoch: loss, speed, peak memory, validation metrics.
     """
 
     epoch: int = 0
@@ -31,26 +31,52 @@ class Progress:
     step: int = 0
     loss_sum: float = 0.0
     tokens: int = 0
+    sequences: int = 0
+    seconds: float = 0.0
     best_ndcg: float = -1.0
     best_epoch: int = -1
     history: tuple[dict[str, float], ...] = field(default=())
 
-    def after_step(self, loss: float, tokens: int) -> Self:
-        """Return the progress after one more batch of `tokens` tokens."""
+    def after_step(self, loss_sum: float, tokens: int, sequences: int, seconds: float) -> Self:
+        """Return the progress after one more batch: its tokens' losses, and how long it took."""
         return replace(
             self,
             batch=self.batch + 1,
             step=self.step + 1,
-            loss_sum=self.loss_sum + loss * tokens,
+            loss_sum=self.loss_sum + loss_sum,
             tokens=self.tokens + tokens,
+            sequences=self.sequences + sequences,
+            seconds=self.seconds + seconds,
         )
 
     def after_epoch(self, metrics: dict[str, float]) -> Self:
         """Return the progress after an epoch that ended with these metrics."""
-        entry = {"epoch": self.epoch + 1, "step": self.step, **metrics}
+        entry = {"epoch": self.epoch + 1, "step": self.step, "loss": self.loss, **self.speed, **metrics}
         return replace(
-            self, epoch=self.epoch + 1, batch=0, loss_sum=0.0, tokens=0, history=(*self.history, entry)
+            self,
+            epoch=self.epoch + 1,
+            batch=0,
+            loss_sum=0.0,
+            tokens=0,
+            sequences=0,
+            seconds=0.0,
+            history=(*self.history, entry),
         )
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the epoch under way."""
+        return self.loss_sum / self.tokens
+
+    @property
+    def speed(self) -> dict[str, float]:
+        """Of the epoch under way, without its validation: seconds, and what was done in each."""
+        seconds = max(self.seconds, 1e-9)  # 0 in the checkpoint of an earlier release
+        return {
+            "seconds": self.seconds,
+            "sequences_per_second": self.sequences / seconds,
+            "tokens_per_second": self.tokens / seconds,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +85,8 @@ class CheckpointStore:
 
     directory: Path
     made_from: str
+    writes: bool = True
+    """Of several processes that train together only one writes; all read what it wrote."""
 
     def save(self, progress: Progress, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write `last.pt`, whole or not at all."""
@@ -102,6 +130,8 @@ class CheckpointStore:
             (self.directory / name).unlink(missing_ok=True)
 
     def _write(self, name: str, state: dict[str, Any]) -> None:
+        if not self.writes:
+            return
         with replacing_file(self.directory / name) as partial:
             torch.save({"format": _FORMAT, "made_from": self.made_from, **state}, partial)
 

@@ -25,6 +25,9 @@ class RunConfig(_Section):
     name: str = Field(min_length=1, description="the model's name in its artifact")
     seed: int = Field(0, ge=0, lt=2**31, description="of codes, initialisation, batches, negatives, dropout")
     threads: int = Field(0, ge=0, description="CPU threads of PyTorch; 0 leaves PyTorch's own choice")
+    tensorboard: bool = Field(False, description="write training curves to tensorboard/")
+    mlflow: str | None = Field(None, description="MLflow's tracking URI: its server, or sqlite:///FILE")
+    track_steps: PositiveInt = Field(20, description="steps between points of the curves")
 
 
 class DataConfig(_Section):
@@ -120,6 +123,9 @@ class TrainConfig(_Section):
         10, description="epochs without a better validation NDCG@10 before stopping"
     )
     validation_users: int = Field(512, ge=1, description="users whose last training item validates")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the backbone's matrix products; auto: bfloat16 on a GPU that has it"
+    )
     checkpoint_minutes: float = Field(5.0, gt=0.0, description="longest time between checkpoints")
 
 

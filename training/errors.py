@@ -6,6 +6,8 @@ TrainingError
 ├── StageError          a stage whose input has not been made, or was made from something else
 ├── CheckpointError     a checkpoint that cannot be resumed
 ├── DivergedError       the loss is no longer a number
+├── ProcessError        another process of the same training has stopped
+├── TrackingError       an experiment tracker that cannot be reached
 └── ExportError         a model that must not be exported
 """
 
@@ -36,3 +38,11 @@ class DivergedError(TrainingError):
 
 class ExportError(TrainingError):
     """A model that must not be exported."""
+
+
+class ProcessError(TrainingError):
+    """Another process of the same training has stopped."""
+
+
+class TrackingError(TrainingError):
+    """An experiment tracker that cannot be reached."""

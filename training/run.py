@@ -16,6 +16,7 @@ from training.codes import Codes, make_codes
 from training.codes.stage import CODES
 from training.config import Config
 from training.dataset import Dataset
+from training.distributed import ALONE, Group
 from training.errors import StageError
 from training.evaluate import evaluate, torch_encoder
 from training.export import check_beats_popularity, export
@@ -40,6 +41,7 @@ class Run:
     """
 
     config: Config
+    group: Group = ALONE
 
     def prepare(self) -> Dataset:
         """Make `dataset/` from the interaction log."""
@@ -52,10 +54,16 @@ class Run:
 
     def train(self, *, restart: bool = False) -> Progress:
         """Train, or go on training, into `checkpoints/`; `restart` discards what is there."""
-        if restart:
+        if restart and self.group.leads:
             self._checkpoints.discard()
+        self.group.lead(None)  # nobody reads what is about to be discarded
         return Trainer.of(
-            self.config, self.split, model=self._model, scorer=self._scorer, store=self._checkpoints
+            self.config,
+            self.split,
+            model=self._model,
+            scorer=self._scorer,
+            store=self._checkpoints,
+            group=self.group,
         ).run()
 
     def evaluate(self) -> dict[str, Any]:
@@ -146,11 +154,10 @@ class Run:
             torch.set_num_threads(self.config.run.threads)
         torch.manual_seed(self.config.run.seed)
         items = self.split.dataset.num_items if self._has_full_table else self._codes.item_codes
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         model = make_model(self.config, items)
         if not self._has_full_table and self._codes.sub_embeddings is not None:
             model.embedding.begin_from(torch.from_numpy(self._codes.sub_embeddings))
-        return model.to(device)
+        return model.to(self.group.device)
 
     @property
     def _has_full_table(self) -> bool:
@@ -173,6 +180,8 @@ class Run:
         )
         for how_long in ("checkpoint_minutes", "patience"):  # they change no step: raise and go on
             config["train"].pop(how_long)
+        if self.config.train.precision == "auto":
+            config["train"].pop("precision")
         if self.config.train.schedule == "constant":
             config["train"].pop("max_epochs")
         items = self.split.dataset.fingerprint if self._has_full_table else self._codes.fingerprint

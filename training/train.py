@@ -11,20 +11,26 @@ from typing import Self
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from training.backbone import Backbone
 from training.batches import Batch, TrainingSequences
 from training.checkpoint import CheckpointStore, Progress
 from training.config import Config
-from training.errors import DataError, DivergedError
+from training.distributed import ALONE, Group
+from training.errors import CheckpointError, DataError, DivergedError
 from training.evaluate import rank_targets, torch_encoder
 from training.loss import Loss, make_loss
+from training.memory import peak_rss_bytes
 from training.metrics import metrics_at
 from training.ranker import Ranker
 from training.split import Split
+from training.tracking import Tracker, tracked
 
 VALIDATION_K = 10
+RANK_SEED = 0x9E3779B1
+"""Sets the dropout of one process apart from another's; PyTorch's CPU generator heeds 32 bits of a seed."""
 
 
 class Interrupted(Exception):  # noqa: N818 - a request, not an error
@@ -32,11 +38,24 @@ class Interrupted(Exception):  # noqa: N818 - a request, not an error
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """What all processes together did in a step."""
+
+    loss_sum: float
+    tokens: int
+    sequences: int
+    learning_rate: float
+    gradient_norm: Tensor
+    stop_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Trainer:
     """One training run, built by `Trainer.of` and run by `run`.
 
     Every batch, negative and dropout mask is a function of (seed, step), so a run that is killed and
-    started again ends with the same weights as one that was not.
+    started again ends with the same weights as one that was not. Of several processes each computes its
+    rows' part of the gradients; the first alone validates, reports and writes.
     """
 
     config: Config
@@ -48,6 +67,7 @@ class Trainer:
     loss: Loss
     sequences: TrainingSequences
     report: Callable[[str], None]
+    group: Group
 
     @classmethod
     def of(
@@ -59,6 +79,7 @@ class Trainer:
         scorer: Ranker,
         store: CheckpointStore,
         report: Callable[[str], None] = tqdm.write,
+        group: Group = ALONE,
     ) -> Self:
         """Build the trainer of a model; raises DataError when there is nothing to train on."""
         options = config.train
@@ -74,7 +95,9 @@ class Trainer:
         )
         _, items = split.training_interactions()
         loss = make_loss(options, np.bincount(items, minlength=split.dataset.num_items))
-        return cls(config, split, model, scorer, store, optimizer, loss, sequences, report)
+        store = replace(store, writes=group.leads)
+        say = report if group.leads else _say_nothing
+        return cls(config, split, model, scorer, store, optimizer, loss, sequences, say, group)
 
     def run(self) -> Progress:
         """Train until validation NDCG@10 stops improving; the model ends with the best weights.
@@ -83,66 +106,129 @@ class Trainer:
             Interrupted: Ctrl-C or SIGTERM, after the checkpoint was written.
             DivergedError: the loss is no longer a number; the last good checkpoint is kept.
             CheckpointError: there is a checkpoint of something else.
+            ProcessError: another process has stopped.
         """
+        progress = self._resume()
+        if not self._finished(progress):
+            progress = self._train(progress)
+            self.report(f"peak memory {peak_rss_bytes() / 1e6:,.0f} MB")
+        self.store.load_best(self.model)
+        return progress
+
+    def _resume(self) -> Progress:
         progress = self.store.resume(self.model, self.optimizer)
+        if self.group.lead(progress.step) != progress.step:
+            raise CheckpointError(
+                f"{self.store.directory}: process {self.group.rank + 1} found step {progress.step} there, "
+                "the first process another; expected one run.directory that every process sees"
+            )
         if progress.step and not self._finished(progress):
             self.report(
                 f"resuming at epoch {progress.epoch + 1}, batch {progress.batch + 1} of {len(self.sequences)}"
             )
-        with _stop_requests() as stop_requested:
-            while not self._finished(progress):
-                progress = self._validate(self._epoch(progress, stop_requested))
-                self.store.save(progress, self.model, self.optimizer)
-        self.store.load_best(self.model)
         return progress
 
-    def _epoch(self, progress: Progress, stop_requested: Callable[[], bool]) -> Progress:
+    def _train(self, progress: Progress) -> Progress:
+        leads = self.group.leads
+        with (
+            _stop_requests() as stop_requested,
+            tracked(self.config, progress.step, self.report, leads=leads) as trackers,
+        ):
+            while not self._finished(progress):
+                progress = self._epoch(progress, stop_requested, trackers)
+                progress = self.group.lead(self._validate(progress, trackers) if leads else progress)
+                self.store.save(progress, self.model, self.optimizer)
+        return progress
+
+    def _epoch(
+        self, progress: Progress, stop_requested: Callable[[], bool], trackers: list[Tracker]
+    ) -> Progress:
         self.model.train()
-        saved_at = time.monotonic()
+        saved_at = stepped_at = time.monotonic()
+        rows = slice(self.group.rank, None, self.group.size)
         with self._bar(progress) as bar:
-            for batch in self.sequences.epoch(progress.epoch, progress.batch):
-                torch.manual_seed(self.config.run.seed * 1_000_003 + progress.step)
-                progress = progress.after_step(self._step(batch, progress.step), len(batch.targets))
+            for batch in self.sequences.epoch(progress.epoch, progress.batch, rows):
+                step = self._step(batch, progress.step, stop_requested)
+                now = time.monotonic()
+                progress = progress.after_step(step.loss_sum, step.tokens, step.sequences, now - stepped_at)
+                stepped_at = now
                 self._show(bar, progress)
-                if stop_requested():
+                self._track(step, progress, trackers)
+                if step.stop_requested:
                     self.store.save(progress, self.model, self.optimizer)
+                    self.group.lead(
+                        None
+                    )  # a process that ends before it is written would have this one killed
                     raise Interrupted
-                if time.monotonic() - saved_at > self.config.train.checkpoint_minutes * 60:
+                if now - saved_at > self.config.train.checkpoint_minutes * 60:
                     self.store.save(progress, self.model, self.optimizer)
-                    saved_at = time.monotonic()
+                    saved_at = now
         return progress
 
     def _bar(self, progress: Progress) -> "tqdm[None]":
         description = f"epoch {progress.epoch + 1}"
         total, done = len(self.sequences), progress.batch
-        return tqdm(total=total, initial=done, desc=description, unit="batch", disable=None, leave=False)
+        quiet = None if self.group.leads else True  # None: unless on a terminal
+        return tqdm(total=total, initial=done, desc=description, unit="batch", disable=quiet, leave=False)
 
     def _show(self, bar: "tqdm[None]", progress: Progress) -> None:
         best = f"{progress.best_ndcg:.4f}" if progress.best_epoch >= 0 else "none yet"
         speed = (bar.format_dict["rate"] or 0) * self.config.train.batch_size
-        loss = progress.loss_sum / progress.tokens
-        text = f"loss {loss:.4f}, {speed:.0f} sequences/s, best validation NDCG@10 {best}"
+        text = f"loss {progress.loss:.4f}, {speed:.0f} sequences/s, best validation NDCG@10 {best}"
         bar.set_postfix_str(text, refresh=False)
         bar.update()
 
-    def _step(self, batch: Batch, step: int) -> float:
-        options = self.config.train
-        states, targets = self.model.training_pairs(batch)  # (T, D), (T,)
-        loss = self.loss(self.model.embedding, states, targets)
-        value = loss.item()
-        if not math.isfinite(value):
+    def _step(self, batch: Batch, step: int, stop_requested: Callable[[], bool]) -> Step:
+        options, parameters = self.config.train, list(self.model.parameters())
+        loss, own_tokens = self._loss(batch, self.config.run.seed * 1_000_003 + step)
+        loss_sum, tokens, sequences, stop = self.group.sums(
+            loss.item() * own_tokens, own_tokens, len(batch.lengths), stop_requested()
+        )
+        if not math.isfinite(loss_sum):
             raise DivergedError(
-                f"the loss is {value} at step {step + 1}; the last good checkpoint is kept: lower "
-                f"train.learning_rate (now {options.learning_rate}) or train.gradient_clip "
+                f"the loss is {loss_sum / tokens} at step {step + 1}; the last good checkpoint is kept: "
+                f"lower train.learning_rate (now {options.learning_rate}) or train.gradient_clip "
                 f"(now {options.gradient_clip}) and pass --restart"
             )
+        learning_rate = options.learning_rate * self._rate_at(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = options.learning_rate * self._rate_at(step)
+            group["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.gradient_clip)
+        if own_tokens:
+            (loss * (own_tokens / tokens)).backward()
+        self.group.sum_gradients(parameters)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, options.gradient_clip)
         self.optimizer.step()
-        return value
+        return Step(loss_sum, int(tokens), int(sequences), learning_rate, norm, bool(stop))
+
+    def _loss(self, batch: Batch, seed: int) -> tuple[Tensor, int]:
+        """Return the mean loss of this process's targets, and how many they are."""
+        device = self.model.device
+        if not len(batch.lengths):
+            return torch.zeros(()), 0
+        torch.manual_seed(seed + self.group.rank * RANK_SEED)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._in_bfloat16(device)):
+            states, targets = self.model.training_pairs(batch)  # (T, D), (T,)
+        if self.group.size > 1 and self.config.train.loss == "sampled_softmax":
+            torch.manual_seed(seed)  # negatives of the whole batch: every process draws the same
+        return self.loss(self.model.embedding, states.float(), targets), len(targets)
+
+    def _in_bfloat16(self, device: torch.device) -> bool:
+        precision = self.config.train.precision
+        able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return precision == "bfloat16" or (precision == "auto" and able)
+
+    def _track(self, step: Step, progress: Progress, trackers: list[Tracker]) -> None:
+        if not trackers or progress.step % self.config.run.track_steps:
+            return
+        values = {
+            "loss": step.loss_sum / step.tokens,
+            "learning_rate": step.learning_rate,
+            "gradient_norm": step.gradient_norm.item(),
+            **progress.speed,
+        }
+        for tracker in trackers:
+            tracker.log(progress.step, {f"train/{name}": value for name, value in values.items()})
 
     def _rate_at(self, step: int) -> float:
         """Return the share of the learning rate: a linear warm-up, then the schedule."""
@@ -152,19 +238,28 @@ class Trainer:
             return warm
         return warm * 0.5 * (1.0 + math.cos(math.pi * step / (options.max_epochs * len(self.sequences))))
 
-    def _validate(self, progress: Progress) -> Progress:
+    def _validate(self, progress: Progress, trackers: list[Tracker]) -> Progress:
         options = self.config.train
         metrics = self._validation_metrics()
         ndcg = metrics[f"ndcg@{VALIDATION_K}"]
-        loss = progress.loss_sum / progress.tokens
-        progress = progress.after_epoch({"loss": loss, **metrics})
+        loss, speed = progress.loss, progress.speed
+        for tracker in trackers:
+            tracker.log(progress.step, {f"validation/{name}": value for name, value in metrics.items()})
+            tracker.log(
+                progress.step, {"epoch/loss": loss} | {f"epoch/{name}": speed[name] for name in speed}
+            )
+        progress = progress.after_epoch({"peak_rss_bytes": peak_rss_bytes(), **metrics})
         if ndcg > progress.best_ndcg or options.select == "last":
             progress = replace(progress, best_ndcg=ndcg, best_epoch=progress.epoch)
             self.store.save_best(progress, self.model)
         waited = progress.epoch - progress.best_epoch
         best = f"best {progress.best_ndcg:.4f}, {waited} of {options.patience} without a better one"
         note = best if waited else "best"
-        self.report(f"epoch {progress.epoch}: loss {loss:.4f}, validation NDCG@10 {ndcg:.4f} ({note})")
+        self.report(
+            f"epoch {progress.epoch}: loss {loss:.4f}, validation NDCG@10 {ndcg:.4f} ({note}); "
+            f"{speed['seconds']:.1f} s, {speed['sequences_per_second']:,.0f} sequences/s, "
+            f"{speed['tokens_per_second']:,.0f} tokens/s"
+        )
         return progress
 
     def _finished(self, progress: Progress) -> bool:
@@ -179,6 +274,10 @@ class Trainer:
             torch_encoder(self.model), self.scorer, cases, max_length, options, depth=VALIDATION_K
         )
         return metrics_at(ranks, [VALIDATION_K])
+
+
+def _say_nothing(_text: str) -> None:
+    """Report for a process that is not the first."""
 
 
 @contextmanager

@@ -64,6 +64,26 @@ def make_config(cyclic_log: Path, tmp_path: Path) -> MakeConfig:
     return lambda **sections: _config(tmp_path / "run", cyclic_log, sections)
 
 
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[[Config], Path]:
+    """Return a writer of configurations as the TOML files that the command line reads."""
+
+    def value(v: object) -> str:
+        if isinstance(v, list):
+            return "[" + ", ".join(value(x) for x in v) + "]"
+        return str(v).lower() if isinstance(v, bool) else repr(v) if isinstance(v, int | float) else f"'{v}'"
+
+    def write(config: Config) -> Path:
+        lines = []
+        for name, section in config.model_dump(mode="json", exclude_none=True).items():
+            lines += [f"[{name}]", *(f"{key} = {value(v)}" for key, v in section.items())]
+        path = tmp_path / f"{config.run.directory.name}.toml"
+        path.write_text("\n".join(lines))
+        return path
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def trained(cyclic_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that has been prepared, trained and evaluated; tests may export from it, under other names."""

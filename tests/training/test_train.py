@@ -108,7 +108,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 
 
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(
-    make_config: MakeConfig, tmp_path: Path, cyclic_log: Path
+    make_config: MakeConfig, tmp_path: Path, write_config: Callable[[Config], Path]
 ) -> None:
     train = {"max_epochs": 4, "checkpoint_minutes": 1e-9}  # a checkpoint after every step
     straight = _prepared(make_config(run={"directory": tmp_path / "straight"}, train=train))
@@ -116,9 +116,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(
     killed = Run(make_config(run={"directory": tmp_path / "killed"}, train=train))
     killed.prepare()
     killed.codes()
-    config_path = tmp_path / "config.toml"
-    config_path.write_text(_as_toml(killed.config))
-    command = [sys.executable, "-m", "training", "train", "--config", str(config_path)]
+    command = [sys.executable, "-m", "training", "train", "--config", str(write_config(killed.config))]
     last = tmp_path / "killed" / "checkpoints" / LAST
     for _ in range(2):
         before = last.stat().st_mtime_ns if last.exists() else None
@@ -132,16 +130,27 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(
     _assert_same_weights(_weights(killed, LAST), _weights(straight, LAST))
 
 
-def _as_toml(config: Config) -> str:
-    def value(v: object) -> str:
-        if isinstance(v, list):
-            return "[" + ", ".join(value(x) for x in v) + "]"
-        return str(v).lower() if isinstance(v, bool) else repr(v) if isinstance(v, int | float) else f"'{v}'"
+def test_bfloat16_learns_what_float32_learns(make_config: MakeConfig, tmp_path: Path) -> None:
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        directory = tmp_path / precision
+        run = _prepared(make_config(run={"directory": directory}, train={"precision": precision}))
+        losses.append([entry["loss"] for entry in run.train().history])
+        assert all(weight.dtype == torch.float32 for weight in _weights(run).values())
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
-    lines = []
-    for name, section in config.model_dump(mode="json", exclude_none=True).items():
-        lines += [f"[{name}]", *(f"{key} = {value(v)}" for key, v in section.items())]
-    return "\n".join(lines)
+
+def test_an_epoch_reports_its_speed_and_memory(make_config: MakeConfig) -> None:
+    said: list[str] = []
+    progress = _trainer(_prepared(make_config(train={"max_epochs": 1})), said.append).run()
+    (entry,) = progress.history
+    sequences, tokens = (entry[f"{what}_per_second"] * entry["seconds"] for what in ("sequences", "tokens"))
+    assert sequences == pytest.approx(60)
+    assert tokens == pytest.approx(60 * 6)
+    assert entry["peak_rss_bytes"] > 50e6
+    assert said[0].endswith(" tokens/s")
+    assert said[1].startswith("peak memory ")
 
 
 def test_training_stops_when_validation_no_longer_improves(make_config: MakeConfig) -> None:
@@ -156,7 +165,8 @@ def test_a_finished_run_is_not_repeated_and_restart_begins_again(make_config: Ma
     written = (run.config.run.directory / "checkpoints" / LAST).stat().st_mtime_ns
     assert Run(run.config).train() == first
     assert (run.config.run.directory / "checkpoints" / LAST).stat().st_mtime_ns == written
-    assert Run(run.config).train(restart=True) == first
+    again = Run(run.config).train(restart=True)
+    assert (again.step, again.best_ndcg, again.best_epoch) == (first.step, first.best_ndcg, first.best_epoch)
     assert (run.config.run.directory / "checkpoints" / LAST).stat().st_mtime_ns != written
 
 
