@@ -32,7 +32,8 @@ class Workload:
         name: unique in a run. kind: `gaussian`, `trained` or `resampled`.
         codes: uint8 (N, M).
         sub_embeddings: float32 (M, V, W).
-        queries: float32 (Q, M, W).
+        queries: float32 (Q, M, W), or (Q, 1, W) where an item's embedding is the sum of its
+            sub-embeddings, so that one vector meets them all.
         tables: float32 (Q, M, V).
     """
 
@@ -51,8 +52,8 @@ class Workload:
     @property
     def dim(self) -> int:
         """D, the width of a whole item embedding."""
-        M, _, W = self.sub_embeddings.shape
-        dim: int = M * W
+        _, parts, W = self.queries.shape
+        dim: int = parts * W
         return dim
 
     def describe(self) -> dict[str, Any]:
@@ -92,7 +93,12 @@ def trained(path: Path, dataset: Path, num_queries: int, seed: int = 0) -> Workl
         raise ValueError(f"{dataset}: not the dataset that {artifact.path} was trained on")
     codes = np.array(artifact.catalogue.item_codes)
     tables = _encode(artifact, codes, _histories(artifact, dataset, num_queries, seed))
-    sub_embeddings, queries = factorise(tables, artifact.manifest.model.dim // codes.shape[1])
+    model = artifact.manifest.model
+    if model.training_config.get("model", {}).get("composition") == "additive":
+        whole, queries = factorise(tables.reshape(len(tables), 1, -1), model.dim)
+        sub_embeddings = whole.reshape(*tables.shape[1:], -1)
+    else:
+        sub_embeddings, queries = factorise(tables, model.dim // codes.shape[1])
     name = f"{artifact.manifest.model.name}-{len(codes)}"
     return Workload(name, "trained", codes, sub_embeddings, queries, tables)
 

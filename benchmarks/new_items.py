@@ -25,14 +25,15 @@ from scipy.sparse.linalg import svds
 from benchmarks.machine import machine, today, versions
 from recjpq.new_items import codes_from_similar
 from recjpq.scoring import load_scorer
+from training.backbone import Backbone
 from training.codes import interaction_matrix
 from training.config import Config
 from training.dataset import ITEM_TABLE
+from training.embedding import RecJPQEmbedding
 from training.evaluate import rank_targets, torch_encoder
 from training.metrics import metrics_at
 from training.new_items import Sequences, codes_from_log
 from training.run import Run
-from training.sasrec import SASRec
 from training.split import Cases, Split
 
 WINDOW = 5  # an item co-occurs with as many before and after it
@@ -53,7 +54,7 @@ class Later:
     """
 
     run: Run
-    model: SASRec
+    model: Backbone
     sequences: Sequences
     num_new: int
     together: npt.NDArray[np.float64]
@@ -111,7 +112,9 @@ def fold_in(later: Later) -> ItemCodes:
 
 def nearest_embedding(later: Later) -> ItemCodes:
     """In each split the sub-embedding nearest to the mean of the co-occurring items'."""
-    sub_embeddings = later.model.embedding.sub_embeddings.detach().numpy()  # (M, V, D/M)
+    embedding = later.model.embedding
+    assert isinstance(embedding, RecJPQEmbedding)
+    sub_embeddings = embedding.sub_embeddings.detach().numpy()  # (M, V, D/M)
     weights = later.together / np.maximum(later.together.sum(axis=1, keepdims=True), 1e-9)
     codes = np.empty((later.num_new, len(sub_embeddings)), dtype=np.uint8)
     for split, table in enumerate(sub_embeddings):
@@ -242,7 +245,7 @@ def _later(run: Run, everything: Split, seed: int) -> tuple[Later, Cases, Cases]
     return later, cases, everything.test_cases()
 
 
-def _measure(run: Run, model: SASRec, cases: Cases, is_new: npt.NDArray[np.bool_]) -> dict[str, float]:
+def _measure(run: Run, model: Backbone, cases: Cases, is_new: npt.NDArray[np.bool_]) -> dict[str, float]:
     """Rank the last items in the model's catalogue: Recall@10 and more, of new and of known ones."""
     scorer = load_scorer(model.embedding.item_codes.numpy())
     config = run.config

@@ -59,7 +59,8 @@ def faiss_search(workload: Workload) -> BatchSearch:
     index.ntotal, index.is_trained = workload.num_items, True
 
     def search(queries: Floats, k: int) -> tuple[npt.NDArray[np.int64], Floats]:
-        scores, ids = index.search(queries.reshape(len(queries), -1), min(k, index.ntotal))
+        whole = np.broadcast_to(queries, (len(queries), M, W)).reshape(len(queries), -1)
+        scores, ids = index.search(whole, min(k, index.ntotal))
         return ids, scores
 
     return search
@@ -107,11 +108,12 @@ def _prune(workload: Workload) -> Method:
 def _embeddings(workload: Workload) -> Floats:
     """Return every item's embedding, (N, D)."""
     N, (M, _, W) = workload.num_items, workload.sub_embeddings.shape
-    items = np.empty((N, M, W), dtype=np.float32)
+    items = np.empty((N, workload.dim), dtype=np.float32)
     for start in range(0, N, ROWS_AT_ONCE):
         codes = workload.codes[start : start + ROWS_AT_ONCE]
-        items[start : start + ROWS_AT_ONCE] = workload.sub_embeddings[np.arange(M), codes]
-    return items.reshape(N, M * W)
+        parts = workload.sub_embeddings[np.arange(M), codes]  # (rows, M, W)
+        items[start : start + ROWS_AT_ONCE] = parts.sum(1) if workload.dim == W else parts.reshape(-1, M * W)
+    return items
 
 
 def _too_large(workload: Workload) -> str | None:

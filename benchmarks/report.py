@@ -68,8 +68,8 @@ def markdown(results: Row) -> str:
         ]
     if results.get("worst_case"):
         parts += [
-            "The worst case: this project's time over its own plain scan's, which looks at every item, query by "
-            "query; median (largest):",
+            "The worst case: this project's time over its own plain scan's, which looks at every item, query "
+            "by query; median (largest):",
             _worst_case(results),
         ]
     if results["memory"]:
@@ -110,9 +110,11 @@ def _provenance(results: Row) -> str:
 
 
 def _columns(results: Row) -> dict[str, str]:
-    """Return the heading of every workload."""
+    """Return the heading of every workload: its kind and size, and its name where others have the same."""
+    kinds = [f"{KINDS[entry['kind']]} {_size(entry['items'])}" for entry in results["workloads"]]
     return {
-        entry["name"]: f"{KINDS[entry['kind']]} {_size(entry['items'])}" for entry in results["workloads"]
+        entry["name"]: f"{kind}, {entry['name'].rpartition('-')[0]}" if kinds.count(kind) > 1 else kind
+        for entry, kind in zip(results["workloads"], kinds, strict=True)
     }
 
 

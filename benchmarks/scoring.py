@@ -35,7 +35,7 @@ CACHES = {"warm": warm, "cold": cold}
 FEWEST_VALIDATED, MOST_VALIDATED = 3, 20
 FILTERED_QUERIES = 100
 LARGEST_DETAILED = 2_000_000
-"""More than latency is measured on the trained catalogue and on the largest random one up to this size; above it
+"""More than latency is measured on trained catalogues and on the largest random one up to this size; above it
 only what our index costs."""
 
 
@@ -76,8 +76,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--items", type=int, nargs="*", default=[100_000, 1_000_000, 10_000_000], metavar="N",
         help="sizes of the random catalogues")  # fmt: skip
-    add("--artifact", type=Path, help="an artifact, or a directory of versions")
-    add("--dataset", type=Path, help="the prepared dataset that the artifact was trained on")
+    add("--artifact", type=Path, action="append", default=[],
+        help="an artifact, or a directory of versions; may be repeated, the first one grows")  # fmt: skip
+    add("--dataset", type=Path, help="the prepared dataset that the artifacts were trained on")
     add("--grow", type=int, nargs="*", default=[1_000_000, 3_000_000, 10_000_000], metavar="N",
         help="sizes of the catalogues resampled from the artifact's")  # fmt: skip
     add("--k", type=int, nargs="+", default=[10, 100])
@@ -90,7 +91,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--output", type=Path, default=Path("runs/bench/scoring.json"))
     add("--docs", action="store_true", help="also write README.md's table and docs/scoring.svg")
     options = parser.parse_args(arguments)
-    if (options.artifact is None) != (options.dataset is None):
+    if bool(options.artifact) != (options.dataset is not None):
         parser.error("--artifact and --dataset go together")
     return options
 
@@ -100,10 +101,10 @@ def _workloads(options: argparse.Namespace) -> Iterator[tuple[Workload, bool]]:
     largest = max((size for size in options.items if size <= LARGEST_DETAILED), default=0)
     for num_items in options.items:
         yield data.gaussian(num_items, options.queries), num_items == largest
-    if options.artifact:
-        real = data.trained(options.artifact, options.dataset, options.queries)
+    for number, artifact in enumerate(options.artifact):
+        real = data.trained(artifact, options.dataset, options.queries)
         yield real, True
-        for num_items in options.grow:
+        for num_items in options.grow if number == 0 else []:
             yield data.resampled(real, num_items), False
 
 
@@ -136,9 +137,11 @@ def _measure_latency(workload: Workload, options: argparse.Namespace, results: d
             if {"cpu", "cpu-scan"} <= set(ready):
                 found = measure_worst_case(workload, ready, k, seconds=options.seconds)
                 results["worst_case"].append(found)
-                print(f"{'cpu':>12}  k={k:<4} against its plain scan, query by query: median "
-                      f"{found['ratio_p50']:.3f}, p99 {found['ratio_p99']:.3f}, most {found['ratio_max']:.3f}",
-                      flush=True)  # fmt: skip
+                print(
+                    f"{'cpu':>12}  k={k:<4} over its plain scan, query by query: "
+                    f"median {found['ratio_p50']:.3f}, p99 {found['ratio_p99']:.3f}, most {found['ratio_max']:.3f}",
+                    flush=True,
+                )
     return list(ready)
 
 
@@ -165,9 +168,12 @@ def _measure_memory(workload: Workload, names: list[str], results: dict[str, Any
     rows = measure_memory(workload, names)
     results["memory"] += rows
     for row in rows:
-        print(f"{row['method']:>12}  {row['private_bytes_per_item']:>8.2f} private bytes an item, built in "
-              f"{row['build_s']:.2f} s; most resident, codes included: "
-              f"{row['peak_with_codes_bytes'] / row['codes_bytes']:.2f} times the codes", flush=True)  # fmt: skip
+        peak = row["peak_with_codes_bytes"] / row["codes_bytes"]
+        print(
+            f"{row['method']:>12}  {row['private_bytes_per_item']:>8.2f} private bytes an item, built in "
+            f"{row['build_s']:.2f} s; most resident, codes included: {peak:.2f} times the codes",
+            flush=True,
+        )
 
 
 def _build(

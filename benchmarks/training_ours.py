@@ -13,7 +13,7 @@ from recjpq.scoring import load_scorer
 from training.checkpoint import CheckpointStore
 from training.config import Config
 from training.dataset import Dataset
-from training.sasrec import SASRec
+from training.models import make_model
 from training.split import Split
 from training.train import Trainer
 
@@ -30,7 +30,7 @@ def main(specification: dict[str, Any]) -> dict[str, Any]:
     meter = Meter(specification["warm_up"], specification["steps"])
     meter.data_is_ready()
     torch.manual_seed(seed)
-    model = SASRec(config.model, torch.from_numpy(item_codes), config.codes.num_sub_ids)
+    model = make_model(config, item_codes)
     store = CheckpointStore(directory, "")
     trainer = Trainer.of(config, split, model=model, scorer=load_scorer(item_codes[:256]), store=store)
     model.train()

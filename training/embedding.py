@@ -98,7 +98,8 @@ class RecJPQEmbedding(nn.Module):
         """Score every sub-id: sequence embeddings (..., D) -> tables (..., M, V) (RecJPQ, Eq. 5)."""
         num_splits, num_sub_ids, width = self.sub_embeddings.shape
         if self.additive:
-            return (states @ self.sub_embeddings.flatten(0, 1).T).unflatten(-1, (num_splits, num_sub_ids))
+            flat = states @ self.sub_embeddings.flatten(0, 1).T  # (..., M * V)
+            return flat.unflatten(-1, (num_splits, num_sub_ids))
         parts = states.unflatten(-1, (num_splits, width))
         return torch.einsum("...md,mvd->...mv", parts, self.sub_embeddings)
 

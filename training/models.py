@@ -14,22 +14,34 @@ from training.sasrec import SASRec
 BACKBONES: dict[str, type[Backbone]] = {"bert4rec": BERT4Rec, "gru4rec": GRU4Rec, "sasrec": SASRec}
 
 
-def make_model(config: Config, item_codes: npt.NDArray[np.uint8] | int) -> Backbone:
+def make_model(
+    config: Config,
+    item_codes: npt.NDArray[np.uint8] | int,
+    sub_embeddings: npt.NDArray[np.float32] | None = None,
+) -> Backbone:
     """Return the configured model, its weights drawn from PyTorch's generator.
 
     Args:
         config: names backbone, sizes and item embedding.
         item_codes: uint8 (N, M); for a full item table, which has none, N.
+        sub_embeddings: what RecJPQ's begin from in place of drawn ones, float32 (M, V, D/M).
     """
-    dim = config.model.dim
-    embedding: ItemEmbedding = (
-        FullEmbedding(item_codes, dim)
-        if isinstance(item_codes, int)
-        else RecJPQEmbedding(
-            torch.from_numpy(item_codes.copy()),
-            config.codes.num_sub_ids,
-            dim,
-            additive=config.model.composition == "additive",
-        )
+    return BACKBONES[config.model.backbone](config.model, _embedding(config, item_codes, sub_embeddings))
+
+
+def _embedding(
+    config: Config,
+    item_codes: npt.NDArray[np.uint8] | int,
+    sub_embeddings: npt.NDArray[np.float32] | None,
+) -> ItemEmbedding:
+    if isinstance(item_codes, int):
+        return FullEmbedding(item_codes, config.model.dim)
+    embedding = RecJPQEmbedding(
+        torch.from_numpy(item_codes.copy()),
+        config.codes.num_sub_ids,
+        config.model.dim,
+        additive=config.model.composition == "additive",
     )
-    return BACKBONES[config.model.backbone](config.model, embedding)
+    if sub_embeddings is not None:
+        embedding.begin_from(torch.from_numpy(sub_embeddings))
+    return embedding

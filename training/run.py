@@ -154,10 +154,8 @@ class Run:
             torch.set_num_threads(self.config.run.threads)
         torch.manual_seed(self.config.run.seed)
         items = self.split.dataset.num_items if self._has_full_table else self._codes.item_codes
-        model = make_model(self.config, items)
-        if not self._has_full_table and self._codes.sub_embeddings is not None:
-            model.embedding.begin_from(torch.from_numpy(self._codes.sub_embeddings))
-        return model.to(self.group.device)
+        initial = None if self._has_full_table else self._codes.sub_embeddings
+        return make_model(self.config, items, initial).to(self.group.device)
 
     @property
     def _has_full_table(self) -> bool:

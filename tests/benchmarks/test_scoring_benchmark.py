@@ -188,10 +188,7 @@ def results(tmp_path_factory) -> Path:
         pytest.importorskip(module)
     path = tmp_path_factory.mktemp("bench") / "scoring.json"
     arguments = ["--items", "2000", "--queries", "4", "--k", "10", "--seconds", "0.1", "--batch", "4"]
-    assert (
-        scoring.main([*arguments, "--methods", *METHODS, "--output", str(path)])
-        == 0
-    )
+    assert scoring.main([*arguments, "--methods", *METHODS, "--output", str(path)]) == 0
     return path
 
 
