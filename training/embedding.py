@@ -99,7 +99,8 @@ class RecJPQEmbedding(nn.Module):
         num_splits, num_sub_ids, width = self.sub_embeddings.shape
         if self.additive:
             flat = states @ self.sub_embeddings.flatten(0, 1).T  # (..., M * V)
-            return flat.unflatten(-1, (num_splits, num_sub_ids))
+            tables: Tensor = flat.unflatten(-1, (num_splits, num_sub_ids))
+            return tables
         parts = states.unflatten(-1, (num_splits, width))
         return torch.einsum("...md,mvd->...mv", parts, self.sub_embeddings)
 
