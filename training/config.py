@@ -67,7 +67,7 @@ class CodesConfig(_Section):
     )
     unique: bool = Field(False, description="no two items share all M codes")
     pq_norm_power: float = Field(1.0, ge=0.0, le=1.0, description="below 1, rare items get finer codes (pq)")
-    bpr_iterations: PositiveInt = Field(20, description="passes of BPR over the interactions")
+    bpr_iterations: PositiveInt = Field(15, description="passes of BPR over the interactions")
 
 
 class ModelConfig(_Section):
