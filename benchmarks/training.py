@@ -108,8 +108,8 @@ def make_data(workload: Workload, directory: Path) -> None:
     """Draw a workload's sequences into `items.npy` and `offsets.npy`, and where training ends in them."""
     rng = np.random.default_rng([SEED, workload.items])
     spread = 0.8  # of the logarithm of a length
-    lengths = rng.lognormal(np.log(workload.mean_length) - spread**2 / 2, spread, workload.users)
-    lengths = np.clip(lengths.astype(np.int64), 2, workload.max_length + 1) + 2  # two are not trained on
+    drawn = rng.lognormal(np.log(workload.mean_length) - spread**2 / 2, spread, workload.users)
+    lengths = np.clip(drawn.astype(np.int64), 2, workload.max_length + 1) + 2  # two are not trained on
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     popularity = 1.0 / np.arange(1, workload.items + 1)
     items = rng.choice(workload.items, offsets[-1], p=popularity / popularity.sum()).astype(np.int32)
@@ -134,7 +134,7 @@ def _measure(
     command = [python, "-W", "ignore", "-m", module, json.dumps(specification)]
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    measured = json.loads(done.stdout.splitlines()[-1])
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     who = {
         "workload": workload.name,
         "method": module.rpartition("_")[2],
