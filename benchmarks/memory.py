@@ -22,8 +22,8 @@ def measure_memory(workload: Workload, names: list[str]) -> list[dict[str, Any]]
     """Return each method's private memory after building, and while answering.
 
     The codes are a memory map there, which all processes share: a method that keeps none of its own costs
-    nothing per item. `peak_with_codes_bytes` is the most that was resident while building, and not before; there
-    the codes do count, for nothing of the map has been read before.
+    nothing per item. `peak_with_codes_bytes` is the most that was resident while building, and not
+    before; there the codes do count, for nothing of the map has been read before.
     """
     context = multiprocessing.get_context("spawn")
     rows = []

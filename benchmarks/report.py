@@ -68,8 +68,8 @@ def markdown(results: Row) -> str:
         ]
     if results.get("worst_case"):
         parts += [
-            "The worst case: this project's time over its own plain scan's, which looks at every item, query by "
-            "query; median (largest):",
+            "The worst case: this project's time over its own plain scan's, which looks at every item, query "
+            "by query; median (largest):",
             _worst_case(results),
         ]
     if results["memory"]:

@@ -35,8 +35,8 @@ CACHES = {"warm": warm, "cold": cold}
 FEWEST_VALIDATED, MOST_VALIDATED = 3, 20
 FILTERED_QUERIES = 100
 LARGEST_DETAILED = 2_000_000
-"""More than latency is measured on the trained catalogue and on the largest random one up to this size; above it
-only what our index costs."""
+"""More than latency is measured on the trained catalogue and on the largest random one up to this size;
+above it only what our index costs."""
 
 
 class LeftOutError(Exception):
@@ -136,9 +136,8 @@ def _measure_latency(workload: Workload, options: argparse.Namespace, results: d
             if {"cpu", "cpu-scan"} <= set(ready):
                 found = measure_worst_case(workload, ready, k, seconds=options.seconds)
                 results["worst_case"].append(found)
-                print(f"{'cpu':>12}  k={k:<4} against its plain scan, query by query: median "
-                      f"{found['ratio_p50']:.3f}, p99 {found['ratio_p99']:.3f}, most {found['ratio_max']:.3f}",
-                      flush=True)  # fmt: skip
+                ratios = ", ".join(f"{name} {found[f'ratio_{name}']:.3f}" for name in ("p50", "p99", "max"))
+                print(f"{'cpu':>12}  k={k:<4} over its plain scan, query by query: {ratios}", flush=True)
     return list(ready)
 
 
@@ -165,9 +164,12 @@ def _measure_memory(workload: Workload, names: list[str], results: dict[str, Any
     rows = measure_memory(workload, names)
     results["memory"] += rows
     for row in rows:
-        print(f"{row['method']:>12}  {row['private_bytes_per_item']:>8.2f} private bytes an item, built in "
-              f"{row['build_s']:.2f} s; most resident, codes included: "
-              f"{row['peak_with_codes_bytes'] / row['codes_bytes']:.2f} times the codes", flush=True)  # fmt: skip
+        peak = row["peak_with_codes_bytes"] / row["codes_bytes"]
+        print(
+            f"{row['method']:>12}  {row['private_bytes_per_item']:>8.2f} private bytes an item, built in "
+            f"{row['build_s']:.2f} s; most resident, codes included: {peak:.2f} times the codes",
+            flush=True,
+        )
 
 
 def _build(

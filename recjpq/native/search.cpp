@@ -74,11 +74,9 @@ std::vector<Scored> search(const Segments& segments, const Request& request, All
   const bool selective = request.k * 8 < largest.num_items();  // else hardly an item can be skipped
   if (selective && !request.range.may_overflow()) {
     opened = request.plain ? open_sample(largest, request, best) : open_seeds(largest, request, deficits, best);
-    if (best.full()) {
-      threshold.raise(best.threshold());
-    } else {
-      best = Best(request.k);
-    }
+    threshold.raise(best.threshold());
+    // Too few eligible items, or their sums are -inf: everything is scored, the seeds once more.
+    if (threshold.get() == kNoThreshold) best = Best(request.k);
   }
   bool scaled = false;
   for (const auto& segment : segments) {
