@@ -52,8 +52,9 @@ class SeedSearch {
     const auto enough = static_cast<size_t>(request_.k * 3 / 2 / kLanes) + 1;  // blocks
     open_round(threshold, enough);
     // Finer scales find better blocks, which allow finer scales.
-    for (int round = 0; round < kRounds && best_.full(); ++round) {
+    for (int round = 0; round < kRounds; ++round) {
       best_.cut();
+      if (best_.threshold() == kNoThreshold) break;
       const double known = request_.range.reach(threshold);
       threshold = best_.threshold();
       if (round && request_.range.reach(threshold) > kWorthwhile * known) break;

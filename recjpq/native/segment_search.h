@@ -60,7 +60,7 @@ Plan plan(const Segment& segment, const Request& request, const Deficits& defici
           std::span<const uint64_t> opened);
 
 // Offers the items of a few promising blocks, so that little else need be opened. Returns for every page a bit per
-// block that was opened. `best` is not full where fewer than k items are eligible.
+// block that was opened. `best` has no threshold where fewer than k items are eligible.
 std::vector<uint64_t> open_seeds(const Segment& segment, const Request& request, Deficits& deficits, Best& best);
 
 // All pages, and no bound that excludes any.
