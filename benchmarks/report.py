@@ -142,18 +142,17 @@ def _costs(results: Row) -> str:
     headings = _columns(results)
     cells: dict[tuple[str, str], str] = {}
     for row in results["memory"]:
-        heading = headings[row["workload"]]
-        cells[row["method"], f"build s, {heading}"] = f"{row['build_s']:.2f}"
-        cells[row["method"], f"bytes/item, {heading}"] = f"{max(0.0, row['private_bytes_per_item']):.1f}"
+        name = f"{LABELS[row['method']]}, {headings[row['workload']]}"
+        cells[name, "build s"] = f"{row['build_s']:.2f}"
+        cells[name, "bytes/item"] = f"{max(0.0, row['private_bytes_per_item']):.1f}"
         if "peak_with_codes_bytes" in row:
-            ratio = row["peak_with_codes_bytes"] / row["codes_bytes"]
-            cells[row["method"], f"peak/codes, {heading}"] = f"{ratio:.2f}"
+            cells[name, "peak/codes"] = f"{row['peak_with_codes_bytes'] / row['codes_bytes']:.2f}"
     for row in results["throughput"]:
-        plural = "core" if row["threads"] == 1 else "cores"
-        column = f"queries/s, {headings[row['workload']]}, {row['threads']} {plural}"
-        cells[row["method"], column] = f"{row['queries_per_s']:,.0f}"
+        name = f"{LABELS[row['method']]}, {headings[row['workload']]}"
+        column = f"queries/s, {row['threads']} {'core' if row['threads'] == 1 else 'cores'}"
+        cells[name, column] = f"{row['queries_per_s']:,.0f}"
     columns = {column: column for _, column in cells}
-    return _table("", columns, _ordered(name for name, _ in cells), cells)
+    return _table("", columns, list(dict.fromkeys(name for name, _ in cells)), cells)
 
 
 def _size(items: int) -> str:
