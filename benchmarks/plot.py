@@ -18,7 +18,13 @@ def plot(results: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     k = results["latency"][0]["k"]
-    kinds = {entry["name"]: (entry["kind"], entry["items"]) for entry in results["workloads"]}
+    trained = [entry["name"] for entry in results["workloads"] if entry["kind"] == "trained"]
+    # A line is one model's catalogue as it grows; further models stand in the tables.
+    kinds = {
+        entry["name"]: (entry["kind"], entry["items"])
+        for entry in results["workloads"]
+        if entry["name"] not in trained[1:]
+    }
     panels = {title: members for title, members in PANELS.items()
               if any(kind in members for kind, _ in kinds.values())}  # fmt: skip
     # A fixed salt and no date: the same results give the same bytes.
@@ -28,7 +34,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
             1, len(panels), figsize=(4.6 * len(panels), 4.2), sharey=True, squeeze=False, layout="constrained"
         )
         for axis, (title, members) in zip(axes[0], panels.items(), strict=True):
-            _draw(axis, [row for row in results["latency"] if row["k"] == k], kinds, members)
+            rows = [row for row in results["latency"] if row["k"] == k and row["workload"] in kinds]
+            _draw(axis, rows, kinds, members)
             axis.set(xscale="log", yscale="log", xlabel="items in the catalogue", title=title)
             axis.grid(alpha=0.3)
         axes[0][0].set_ylabel("median ms (dotted: cold caches)")
