@@ -15,8 +15,10 @@ std::optional<std::vector<int32_t>> items_of_sparse(const bool* bitmap, int64_t 
   constexpr int64_t kSamples = 1024;
   const int64_t step = std::max<int64_t>(1, num_items / kSamples);
   int64_t sampled = 0, allowed = 0;
-  for (int64_t i = 0; i < num_items; i += step, ++sampled) allowed += bitmap[i];
-  if (allowed * kItemsPassedOver > sampled) return std::nullopt;
+  for (int64_t i = 0; i < num_items; i += step, ++sampled) {
+    allowed += bitmap[i];
+    if (allowed * kItemsPassedOver > num_items / step + 1) return std::nullopt;  // a usual bitmap after a few samples
+  }
   std::vector<int32_t> items;
   int64_t i = 0;
   for (; i + 8 <= num_items; i += 8) {
@@ -47,6 +49,12 @@ AllowedItems view(const std::vector<int32_t>& items) {
 }
 
 }  // namespace
+
+bool all_below(Items items, int64_t num_items) {
+  uint32_t largest = 0;  // a negative index is a large one without its sign
+  for (const int32_t item : items) largest = std::max(largest, static_cast<uint32_t>(item));
+  return items.empty() || largest < num_items;
+}
 
 int64_t first_row_not_finite(const float* tables, int64_t num_rows, int64_t row_size) {
   constexpr uint32_t kExponent = 0x7f800000;  // all ones for infinity and NaN alone

@@ -25,6 +25,9 @@ struct Batch {
   bool plain = false;                         // scan everything, without bounds, to measure what these are worth
 };
 
+// Whether all are from 0 to num_items - 1.
+bool all_below(Items items, int64_t num_items);
+
 // The row of the first table with an entry that is NaN or infinite, or -1.
 int64_t first_row_not_finite(const float* tables, int64_t num_rows, int64_t row_size);
 

@@ -114,6 +114,10 @@ int64_t first_row_not_finite(const Array<float, 3>& tables) {
                                       static_cast<int64_t>(tables.shape(1) * tables.shape(2)));
 }
 
+bool all_below(const Array<int32_t, 1>& items, int64_t num_items) {
+  return recjpq::all_below({items.data(), items.size()}, num_items);
+}
+
 nb::list instruction_sets() {
   nb::list names;
   for (const recjpq::Kernels* kernels : recjpq::supported_kernels()) names.append(std::string(kernels->name));
@@ -157,6 +161,7 @@ struct OwningIdIndex {
 NB_MODULE(_native, m) {
   m.doc() = "Compiled parts of recjpq: exact scoring and item id lookup.";
   m.def("first_row_not_finite", &first_row_not_finite, "tables"_a);
+  m.def("all_below", &all_below, "items"_a, "num_items"_a);
   m.def("instruction_sets", &instruction_sets);
   nb::class_<recjpq::Catalogue>(m, "Catalogue")
       .def(nb::new_(&make_catalogue), "item_codes"_a)

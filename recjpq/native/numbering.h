@@ -15,7 +15,7 @@ namespace recjpq {
 
 class Numbering {
  public:
-  // item_codes: (num_items, num_splits), of which the numbering is learned.
+  // item_codes: (num_items, num_splits), whose largest sub-id says how far to spread.
   Numbering(const uint8_t* item_codes, int64_t num_items, int num_splits);
 
   int num_splits() const { return static_cast<int>(codes_.size()); }

@@ -119,8 +119,8 @@ def check_item_indices(name: str, indices: ItemIndices, num_items: int) -> None:
         raise ScoringError(
             f"{name}: found {_describe(indices)}, expected int32 item indices of one dimension"
         )
-    if indices.size and ((lowest := indices.min()) < 0 or indices.max() >= num_items):
-        bad = int(lowest if lowest < 0 else indices.max())
+    if not _native.all_below(np.ascontiguousarray(indices), num_items):
+        bad = int(indices.min() if indices.min() < 0 else indices.max())
         raise ScoringError(f"{name}: found item index {bad}, expected 0 to {num_items - 1}")
 
 
