@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from training.codes.baselines import qr_codes, random_codes
 from training.codes.bpr import bpr_codes
@@ -84,7 +85,8 @@ def make_codes(config: CodesConfig, split: Split, seed: int, directory: Path, *,
     if is_made_from(directory / SUMMARY, made_from):
         return Codes.load(directory)
     rng = np.random.default_rng([seed, 0xC0DE5])
-    item_codes, sub_embeddings, cold = _make(config, split, dim, rng)
+    with threadpool_limits(1):  # sums in another order, by more threads, would be other codes
+        item_codes, sub_embeddings, cold = _make(config, split, dim, rng)
     collisions = len(item_codes) - _distinct(item_codes)
     if config.unique:
         item_codes = unique_codes(item_codes, _distances(config, sub_embeddings), _counts(split))
