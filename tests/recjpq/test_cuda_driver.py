@@ -42,6 +42,7 @@ print(scorer.backend, answers, same())
 """
 
 FORK = """
+sys.stdout.flush()  # else the child's exit and the parent's both print what is buffered
 pid = os.fork()
 if pid == 0:
     try:
