@@ -1,7 +1,7 @@
 # Every target makes the virtual environment it needs; nothing is installed outside .venv.
 PYTHON ?= python3
 PIP := .venv/bin/pip --disable-pip-version-check
-SOURCES := pyproject.toml $(wildcard recjpq/native/*)
+SOURCES := pyproject.toml $(wildcard recjpq/native/* training/native/*)
 # What the demo passes to `recjpq-train all`, such as DEMO_TRAIN="--set train.max_epochs=2 --force".
 DEMO_TRAIN ?=
 # What `make bench` is told, such as BENCH="--artifact DIR --dataset DIR --docs"; see `--help`.

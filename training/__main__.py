@@ -130,7 +130,8 @@ def _codes(run: Run) -> str:
 
 def _train(run: Run, *, restart: bool) -> str:
     progress = run.train(restart=restart)
-    return f"best validation NDCG@10 {progress.best_ndcg:.4f}, at epoch {progress.best_epoch}"
+    kept = run.config.train.select
+    return f"{kept} validation NDCG@10 {progress.best_ndcg:.4f}, at epoch {progress.best_epoch}"
 
 
 def _export(run: Run, options: argparse.Namespace) -> str:

@@ -22,7 +22,8 @@ class Progress:
         epoch: epochs that are finished. batch: batches of the next one that are done.
         step: optimiser steps in all.
         loss_sum, tokens, sequences, seconds: of the epoch under way.
-        best_ndcg, best_epoch: of the best validation, -1 before the first; epochs count from 1.
+        best_ndcg, best_epoch: of the weights kept, those of the best validation or of the last; -1 before
+            the first; epochs count from 1.
         history: one entry per finished epoch: loss, speed, peak memory, validation metrics.
     """
 

@@ -100,7 +100,7 @@ class Trainer:
         return cls(config, split, model, scorer, store, optimizer, loss, sequences, say, group)
 
     def run(self) -> Progress:
-        """Train until validation NDCG@10 stops improving; the model ends with the best weights.
+        """Train until validation NDCG@10 stops improving, or to the end; the model has the weights kept.
 
         Raises:
             Interrupted: Ctrl-C or SIGTERM, after the checkpoint was written.
@@ -156,9 +156,7 @@ class Trainer:
                 self._track(step, progress, trackers)
                 if step.stop_requested:
                     self.store.save(progress, self.model, self.optimizer)
-                    self.group.lead(
-                        None
-                    )  # a process that ends before it is written would have this one killed
+                    self.group.lead(None)  # one that ends before it is written would have the first killed
                     raise Interrupted
                 if now - saved_at > self.config.train.checkpoint_minutes * 60:
                     self.store.save(progress, self.model, self.optimizer)
@@ -254,7 +252,7 @@ class Trainer:
             self.store.save_best(progress, self.model)
         waited = progress.epoch - progress.best_epoch
         best = f"best {progress.best_ndcg:.4f}, {waited} of {options.patience} without a better one"
-        note = best if waited else "best"
+        note = best if waited else "kept" if options.select == "last" else "best"
         self.report(
             f"epoch {progress.epoch}: loss {loss:.4f}, validation NDCG@10 {ndcg:.4f} ({note}); "
             f"{speed['seconds']:.1f} s, {speed['sequences_per_second']:,.0f} sequences/s, "

@@ -47,6 +47,20 @@ def test_ties_between_old_and_new_items_go_to_the_lower_index(make_scorer: MakeS
     assert best(scorer, 4) == [1, 3, 0, 2]
 
 
+def test_few_eligible_among_many_new_items_are_found_beside_the_old_ones(make_scorer: MakeScorer) -> None:
+    """The new items are most of the catalogue, but too few of them are eligible to give a first threshold."""
+    rng = np.random.default_rng(0)
+    item_codes = rng.integers(256, size=(5200, 4), dtype=np.uint8)
+    tables = rng.standard_normal((1, 4, 256)).astype(np.float32)
+    allow = np.zeros(5200, dtype=np.bool_)
+    allow[:50] = allow[[300, 1300, 2300, 3300, 4300]] = True
+    scorer, specification = make_scorer(item_codes[:200]), NumpyScorer(item_codes)
+    scorer.append(item_codes[200:])
+    for k in (5, 10, 60):
+        (found,), (expected,) = (each.top_k(tables, k, allow=allow) for each in (scorer, specification))
+        assert found.ids.tolist() == expected.ids.tolist()
+
+
 def test_retired_items_are_never_returned_and_keep_their_index(make_scorer: MakeScorer) -> None:
     scorer = make_scorer(codes(0, 1, 2, 3))
     scorer.retire(indices(0, 2, 2))

@@ -1,4 +1,4 @@
-// Python bindings: array types only; shapes are checked in training/score_softmax.py.
+// Python bindings: array types only. Trusted: training/score_softmax.py and training/codes/graph.py alone call them.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
