@@ -9,10 +9,17 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from recjpq.errors import FilterError
-from service.api.body import parse_body, pointer, read_body, read_bytes, refusal_of
+from service.api.body import parse_body, pointer, read_bytes, refusal_of
 from service.api.openapi import body_of, problems
 from service.api.problems import document_of
-from service.api.schemas import BatchRequest, BatchResponse, RecommendRequest, RecommendResponse
+from service.api.routes import add_direct_post
+from service.api.schemas import (
+    BatchRequest,
+    BatchResponse,
+    PlainRecommendRequest,
+    RecommendRequest,
+    RecommendResponse,
+)
 from service.errors import InvalidRequestError, MalformedBodyError, ServiceError, Violation
 from service.inference import Contributions
 from service.recommender import Recommendation, Recommender, Refusal
@@ -27,16 +34,9 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
     """Add the routes to an application."""
     settings = serving.settings
 
-    @app.post(
-        "/recommend",
-        tags=["recommendations"],
-        response_model=RecommendResponse,
-        openapi_extra=body_of(RecommendRequest),
-        responses=problems(400, 404, 413, 422, 503, 504),
-    )
     async def recommend(request: Request) -> Response:
         """Recommend items to follow a history, that of the request, that of a user, or both."""
-        body = await read_body(request, RecommendRequest, settings.max_body_bytes)
+        body = _parse(await read_bytes(request, settings.max_body_bytes))
         _check_limits(body, settings)
         recommender = serving.recommender_for(body.user_id)
         request.state.model_version = recommender.model.description.version
@@ -53,13 +53,6 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
             _count(serving, result)
             return _json(content)
 
-    @app.post(
-        "/recommend/batch",
-        tags=["recommendations"],
-        response_model=BatchResponse,
-        openapi_extra=body_of(BatchRequest),
-        responses=problems(400, 413, 422, 503, 504),
-    )
     async def recommend_batch(request: Request) -> Response:
         """Answer several requests together: each has its own answer, or its own problem."""
         entries, timeout_ms = _parse_batch(await read_bytes(request, settings.max_body_bytes), settings)
@@ -94,6 +87,32 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
         await asyncio.gather(*(answer(recommenders[key], places) for key, places in groups.items()))
         with request.state.timings.measure("respond"):
             return _json({"request_id": request.state.request_id, "results": results})
+
+    add_direct_post(
+        app,
+        "/recommend",
+        recommend,
+        tags=["recommendations"],
+        response_model=RecommendResponse,
+        openapi_extra=body_of(RecommendRequest),
+        responses=problems(400, 404, 413, 422, 503, 504),
+    )
+    add_direct_post(
+        app,
+        "/recommend/batch",
+        recommend_batch,
+        tags=["recommendations"],
+        response_model=BatchResponse,
+        openapi_extra=body_of(BatchRequest),
+        responses=problems(400, 413, 422, 503, 504),
+    )
+
+
+def _parse(body: bytes) -> RecommendRequest:
+    try:
+        return PlainRecommendRequest.model_validate_json(body)
+    except ValidationError:
+        return parse_body(body, RecommendRequest)  # other entries than ids, or it tells what is wrong
 
 
 def _parse_batch(body: bytes, settings: Settings) -> tuple[list[RecommendRequest | ServiceError], int | None]:

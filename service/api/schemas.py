@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AwareDatetime,
@@ -94,15 +94,15 @@ class RecommendRequest(Body):
     user_id: Identifier | None = Field(None, description="Whose stored history to use; `history` follows it")
     k: Annotated[int, Field(ge=1)] = 10
     exclude_seen: bool = Field(True, description="Leave out every item of the whole history")
-    exclude: list[Identifier] = Field([], description="Item ids to leave out")
+    exclude: list[Identifier] = Field(default_factory=list, description="Item ids to leave out")
     candidates: list[Identifier] | None = Field(
         None, description="The only item ids to consider; unknown ones are ignored"
     )
     filters: dict[Identifier, Filter] = Field(
-        {}, description="Conditions on items' metadata by column, all of which must hold"
+        default_factory=dict, description="Conditions on items' metadata by column, all of which must hold"
     )
     fallback: Literal["popular", "none"] = Field("popular", description="If no item of the history is known")
-    include: list[Literal["metadata", "scores", "explanation"]] = ["metadata", "scores"]
+    include: tuple[Literal["metadata", "scores", "explanation"], ...] = ("metadata", "scores")
     timeout_ms: Annotated[int, Field(ge=1)] | None = Field(
         None, description="How long the caller waits; a request that has not begun by then is not begun"
     )
@@ -127,6 +127,8 @@ class RecommendRequest(Body):
         if self.history is None:
             return None
         entries = [entry for entry in self.history if isinstance(entry, HistoryEntry)]
+        if not entries:
+            return cast("list[str]", self.history)
         times = [entry.timestamp for entry in entries if entry.timestamp is not None]
         if len(times) == len(self.history):
             order = sorted(range(len(times)), key=times.__getitem__)  # stable
@@ -150,6 +152,12 @@ class RecommendRequest(Body):
             fallback=self.fallback == "popular",
             explain="explanation" in self.include,
         )
+
+
+class PlainRecommendRequest(RecommendRequest):
+    """The same with ids alone: what most requests are, and validated without a call into Python."""
+
+    history: list[Identifier] | None = None  # type: ignore[assignment]  # a narrower list, never written to
 
 
 class BatchRequest(Body):
