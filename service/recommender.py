@@ -106,10 +106,9 @@ class Recommender:
             return []
         with timings.measure("store"):
             try:
-                events = await self._store.read(user_id, self._stored_events)
+                return (await self._store.read_items([user_id], self._stored_events))[0]
             except StoreUnavailableError:  # counted where it happened; the answer says so
                 return None
-        return [event.item_id for event in events]
 
     def _exclude(self, query: Query, history: History) -> ItemIndices:
         unwanted = self.model.catalogue.indices_of(query.exclude)

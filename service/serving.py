@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from service.errors import NotReadyError
 from service.inference import InferencePool
@@ -93,7 +94,7 @@ class Serving:
         )
         return GuardedStore(
             open_store(settings.store_url, options),
-            Breaker(settings.store_breaker_failures, settings.store_breaker_reset_s),
+            partial(Breaker, settings.store_breaker_failures, settings.store_breaker_reset_s),
             self.metrics.store_called,
             read_timeout_s=settings.store_read_timeout_s,
             write_timeout_s=settings.store_write_timeout_s,

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from service.errors import SettingsError
 from service.store.protocol import Retention, SequenceStore
+from service.store.redis_cluster import SCHEMES, RedisClusterConnections
+from service.store.redis_connection import RedisConnection
 from service.store.redis_store import RedisStore
 from service.store.sqlite_store import SqliteStore
 
@@ -36,13 +38,17 @@ def open_store(url: str, options: StoreOptions) -> SequenceStore:
 
 
 def _redis(url: str, options: StoreOptions) -> SequenceStore:
-    return RedisStore(
+    return RedisStore(RedisConnection(url, timeout_s=options.write_timeout_s), options.retention)
+
+
+def _redis_cluster(url: str, options: StoreOptions) -> SequenceStore:
+    connections = RedisClusterConnections(
         url,
-        options.retention,
         connections=options.connections,
         connect_timeout_s=options.connect_timeout_s,
         timeout_s=options.write_timeout_s,
     )
+    return RedisStore(connections, options.retention)
 
 
 def _sqlite(url: str, options: StoreOptions) -> SequenceStore:
@@ -54,5 +60,6 @@ def _sqlite(url: str, options: StoreOptions) -> SequenceStore:
 STORES: dict[str, Callable[[str, StoreOptions], SequenceStore]] = {
     "redis": _redis,
     "rediss": _redis,
+    **dict.fromkeys(SCHEMES, _redis_cluster),
     "sqlite": _sqlite,
 }

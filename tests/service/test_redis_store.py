@@ -7,6 +7,7 @@ from service.errors import SettingsError, StoreUnavailableError
 from service.store import TOMBSTONE_MS, Event, Retention
 from service.store.open import StoreOptions, open_store
 from service.store.record import SequenceRecord
+from service.store.redis_connection import RedisConnection
 from service.store.redis_store import RedisStore
 
 TTL_MS = 30 * 86_400_000
@@ -24,10 +25,8 @@ def server(redis_server):
 @pytest.fixture
 def store(redis_server, runner, server):
     async def make():
-        return RedisStore(
-            redis_server.url, Retention(4, TTL_MS), connections=4, connect_timeout_s=5, timeout_s=5,
-            clock=lambda: NOW,
-        )  # fmt: skip
+        connection = RedisConnection(redis_server.url, timeout_s=5)
+        return RedisStore(connection, Retention(4, TTL_MS), clock=lambda: NOW)
 
     store = runner.run(make())
     yield store
@@ -85,8 +84,9 @@ def test_the_script_is_sent_again_to_a_server_that_lost_it(store, runner, server
 
 def test_a_record_of_another_version_is_unavailable_and_not_overwritten(store, runner, server):
     server.set(KEY, "9\t0\t0\t0\n")
-    with pytest.raises(StoreUnavailableError, match="record version '9'"):
-        runner.run(store.read("u", 10))
+    for read in (store.read("u", 10), store.read_items(["u"], 10)):
+        with pytest.raises(StoreUnavailableError, match="record version '9'"):
+            runner.run(read)
     with pytest.raises(StoreUnavailableError, match="not a sequence record of version 1"):
         runner.run(store.append("u", [Event("i", 1)]))
     assert server.get(KEY) == b"9\t0\t0\t0\n"
