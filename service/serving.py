@@ -88,9 +88,7 @@ class Serving:
         settings = self.settings
         options = StoreOptions(
             Retention(settings.store_max_events, settings.store_ttl_s * 1000),
-            connect_timeout_s=settings.store_read_timeout_s,
             write_timeout_s=settings.store_write_timeout_s,
-            connections=settings.store_connections,
         )
         return GuardedStore(
             open_store(settings.store_url, options),

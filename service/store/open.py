@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from service.errors import SettingsError
 from service.store.protocol import Retention, SequenceStore
-from service.store.redis_cluster import SCHEMES, RedisClusterConnections
+from service.store.redis_cluster import SCHEMES, RedisCluster
 from service.store.redis_connection import RedisConnection
 from service.store.redis_store import RedisStore
 from service.store.sqlite_store import SqliteStore
@@ -17,9 +17,7 @@ class StoreOptions:
     """What a store needs to know beside its URL; times in seconds."""
 
     retention: Retention
-    connect_timeout_s: float
     write_timeout_s: float
-    connections: int
 
 
 def open_store(url: str, options: StoreOptions) -> SequenceStore:
@@ -29,7 +27,7 @@ def open_store(url: str, options: StoreOptions) -> SequenceStore:
 
     Raises:
         StoreSchemaError: the SQLite file cannot be opened by this release.
-        SettingsError: redis-py does not understand the URL.
+        SettingsError: the URL cannot be understood.
     """
     try:
         return STORES[urlsplit(url).scheme](url, options)
@@ -42,13 +40,7 @@ def _redis(url: str, options: StoreOptions) -> SequenceStore:
 
 
 def _redis_cluster(url: str, options: StoreOptions) -> SequenceStore:
-    connections = RedisClusterConnections(
-        url,
-        connections=options.connections,
-        connect_timeout_s=options.connect_timeout_s,
-        timeout_s=options.write_timeout_s,
-    )
-    return RedisStore(connections, options.retention)
+    return RedisStore(RedisCluster(url, timeout_s=options.write_timeout_s), options.retention)
 
 
 def _sqlite(url: str, options: StoreOptions) -> SequenceStore:
@@ -60,6 +52,7 @@ def _sqlite(url: str, options: StoreOptions) -> SequenceStore:
 STORES: dict[str, Callable[[str, StoreOptions], SequenceStore]] = {
     "redis": _redis,
     "rediss": _redis,
+    "unix": _redis,
     **dict.fromkeys(SCHEMES, _redis_cluster),
     "sqlite": _sqlite,
 }

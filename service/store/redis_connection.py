@@ -59,14 +59,18 @@ class RedisConnection:
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """See `RedisCommands.execute`."""
+        replies = await self.replies(commands)
+        check_replies(replies)
+        return replies
+
+    async def replies(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands; return their replies, of which each may be a `hiredis.ReplyError`."""
         if not commands:
             return []
         link = self._link
         if link is None or not link.is_usable(self._timeout_s):
             link = await self._connected()
-        replies = await link.send(commands)
-        _check(link, replies)
-        return replies
+        return await link.send(commands)
 
     async def close(self) -> None:
         """See `RedisCommands.close`."""
@@ -90,7 +94,7 @@ class RedisConnection:
             async with asyncio.timeout(self._timeout_s):
                 await self._open(link)
                 replies = await link.send(self._greeting) if self._greeting else ()
-            _check(link, replies)
+            check_replies(replies)
         except BaseException as error:
             link.end("not opened")
             if isinstance(error, OSError):  # uvloop's does not say where
@@ -122,7 +126,10 @@ class _Call:
 
 
 class _Link(asyncio.Protocol):
-    """One connection's life: what was sent and is not answered, oldest first."""
+    """One connection's life: what was sent and is not answered, oldest first.
+
+    Once it is leaving it takes no more commands, and closes when those sent are answered.
+    """
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader()
@@ -144,12 +151,6 @@ class _Link(asyncio.Protocol):
             raise RedisConnectionError("not connected")
         self._transport.write(b"".join([_packed(command) for command in commands]))
         return call.done
-
-    def leave(self) -> None:
-        """Take no more commands, and close when those sent are answered."""
-        self._leaving = True
-        if not self._calls:
-            self.end("left")
 
     def end(self, reason: str) -> None:
         """Close at once; what is not answered never will be."""
@@ -175,6 +176,8 @@ class _Link(asyncio.Protocol):
         if len(call.replies) < call.due:
             return
         self._calls.popleft()
+        if any(isinstance(reply, hiredis.ReplyError) and _is_replica(reply) for reply in call.replies):
+            self._leaving = True  # the primary is elsewhere by now: look its name up again
         if not call.done.done():
             call.done.set_result(call.replies)
         if self._leaving and not self._calls:
@@ -191,17 +194,19 @@ class _Link(asyncio.Protocol):
                 call.done.set_exception(RedisConnectionError(reason))
 
 
+def _is_replica(error: hiredis.ReplyError) -> bool:
+    return str(error).startswith("READONLY")
+
+
 def _packed(command: Command) -> bytes:
     return cast("bytes", hiredis.pack_command(cast("Any", command)))  # hiredis' types know tuples of one
 
 
-def _check(link: _Link, replies: Sequence[Any]) -> None:
-    """Raise the first reply that is an error."""
+def check_replies(replies: Sequence[Any]) -> None:
+    """Raise the first reply that is an error, as RedisError."""
     for reply in replies:
         if isinstance(reply, hiredis.ReplyError):
             message = str(reply)
-            if message.startswith("READONLY"):
-                link.leave()  # the primary is elsewhere by now: look its name up again
             raise NoScriptError(message) if message.startswith("NOSCRIPT") else ResponseError(message)
 
 

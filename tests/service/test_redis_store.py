@@ -69,7 +69,7 @@ def test_the_script_writes_the_form_of_the_record(store, runner, server):
 
 
 def test_two_hundred_events_take_little_memory(store, runner, server):
-    options = StoreOptions(Retention(200, TTL_MS), 5, 5, 4)
+    options = StoreOptions(Retention(200, TTL_MS), 5)
     big = open_store(f"redis://127.0.0.1:{server.connection_pool.connection_kwargs['port']}/0", options)
     runner.run(big.append("u", [Event(f"{1_000_000 + i}", NOW + i) for i in range(200)]))
     runner.run(big.close())
@@ -92,7 +92,17 @@ def test_a_record_of_another_version_is_unavailable_and_not_overwritten(store, r
     assert server.get(KEY) == b"9\t0\t0\t0\n"
 
 
-@pytest.mark.parametrize("url", ["redis://host:no-port/0", "redis://host/0?socket_timeout=soon"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host:no-port/0",
+        "redis://host/0?socket_timeout=soon",
+        "redis://host/0?max_connections=3",
+        "redis+cluster://host",
+        "redis+cluster://a:1,b:no-port",
+        "redis+cluster://a:1/3",
+    ],
+)
 def test_a_url_that_cannot_be_read_is_refused(url):
     with pytest.raises(SettingsError, match="RECJPQ_STORE_URL"):
-        open_store(url, StoreOptions(Retention(4, TTL_MS), 5, 5, 4))
+        open_store(url, StoreOptions(Retention(4, TTL_MS), 5))

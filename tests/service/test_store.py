@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.store import TOMBSTONE_MS, AppendResult, Event, Retention, SequenceStore
-from service.store.redis_connection import RedisConnection
+from service.store.redis_cluster import RedisCluster
+from service.store.redis_connection import RedisCommands, RedisConnection
 from service.store.redis_store import RedisStore
 from service.store.sqlite_store import SqliteStore
 
@@ -96,7 +97,12 @@ def stores(store_kind: str, runner: asyncio.Runner, redis_servers: Any, tmp_path
         url = redis_servers(store_kind).url
 
         def make(retention: Retention, clock: Callable[[], int]) -> SequenceStore:
-            return RedisStore(RedisConnection(url, timeout_s=5), retention, clock=clock)
+            server: RedisCommands
+            if store_kind == "cluster":
+                server = RedisCluster(url, timeout_s=5)
+            else:
+                server = RedisConnection(url, timeout_s=5)
+            return RedisStore(server, retention, clock=clock)
 
     stores = Stores(runner, make)
     yield stores
