@@ -84,8 +84,9 @@ class Settings(BaseSettings):
     """Largest request body."""
 
     store_url: str = "sqlite:///runs/service/sequences.sqlite3"
-    """Where sequences are kept: `sqlite:///relative/path`, `sqlite:////absolute/path`, or `redis://` and
-    `rediss://` as redis-py reads them."""
+    """Where sequences are kept: `sqlite:///relative/path`, `sqlite:////absolute/path`,
+    `redis://[user:password@]host:port/database`, `rediss://...` over TLS, `unix://...`, or
+    `redis+cluster://[user:password@]host:port,host:port` (`rediss+cluster://`) for a Redis Cluster."""
     store_max_events: PositiveInt = 500
     """Events kept for each user; the oldest go first."""
     store_ttl_s: Annotated[int, Field(ge=DAY_S)] = 90 * DAY_S
@@ -94,8 +95,6 @@ class Settings(BaseSettings):
     """Longest wait for a read or a connection before the answer is given without the store."""
     store_write_timeout_s: PositiveSeconds = 1.0
     """Longest wait for a write (which waits for the disk) before it is refused with 503."""
-    store_connections: PositiveInt = 64
-    """Most connections to Redis."""
     store_breaker_failures: PositiveInt = 5
     """Failures in a row after which the store is left alone."""
     store_breaker_reset_s: PositiveSeconds = 1.0
