@@ -53,8 +53,14 @@ class Settings(BaseSettings):
     """Threads inside one encoder call; more than 1 helps only where cores are idle."""
     inference_workers: PositiveInt = Field(default_factory=_usable_cores)
     """Requests that are encoded and scored at the same time; by default one for each usable core."""
+    batch_positions: PositiveInt = 512
+    """Most positions of histories, padding included, in one encoder call; a GPU wants many more."""
     queue_limit: Annotated[int, Field(ge=0)] = 128
-    """Requests that may wait for a worker; the next is refused with 503 at once."""
+    """Histories of the model's full length that may wait for a worker, shorter ones counting less; what comes
+    then is refused with 503 at once."""
+    request_timeout_s: PositiveSeconds = 10.0
+    """How long a recommendation may take before it is refused with 504; `timeout_ms` of a request wins if it
+    is less."""
     retry_after_s: PositiveInt = 1
     """What `Retry-After` says on a 503."""
 
@@ -64,6 +70,14 @@ class Settings(BaseSettings):
     """Most history entries in a request."""
     max_exclude: PositiveInt = 10_000
     """Most `exclude` ids in a request."""
+    max_candidates: PositiveInt = 10_000
+    """Most `candidates` in a request."""
+    max_filter_values: PositiveInt = 1000
+    """Most values in the `filters` of a request."""
+    max_batch: PositiveInt = 100
+    """Most requests in a batch."""
+    explained_items: PositiveInt = 20
+    """How many of a history's newest items `explanation` weighs; each costs as much as a request."""
     max_events: PositiveInt = 500
     """Most events in one append."""
     max_body_bytes: PositiveInt = 2 * 1024 * 1024

@@ -10,9 +10,12 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class Timings:
-    """Seconds by stage, in the order of the stages' ends."""
+    """Seconds by stage, in the order of the stages' ends, of a request that began when this was made."""
+
+    __slots__ = ("seconds", "started")
 
     def __init__(self) -> None:
+        self.started = perf_counter()
         self.seconds: dict[Stage, float] = {}
 
     @contextmanager

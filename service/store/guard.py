@@ -11,7 +11,7 @@ from service.store.protocol import AppendResult, Event, SequenceStore
 
 T = TypeVar("T")
 
-Operation = Literal["append", "read", "delete", "ping"]
+Operation = Literal["append", "read", "read_many", "delete", "ping"]
 Observe = Callable[[Operation, float, bool], None]
 """``observe(operation, seconds, succeeded)``, called once for each call that reached the store."""
 
@@ -69,6 +69,12 @@ class GuardedStore:
     async def read(self, user_id: str, limit: int) -> list[Event]:
         """See `SequenceStore.read`."""
         return await self._call("read", self._read_timeout_s, lambda: self._store.read(user_id, limit))
+
+    async def read_many(self, user_ids: Sequence[str], limit: int) -> list[list[Event]]:
+        """See `SequenceStore.read_many`; the deadline is that of one read."""
+        return await self._call(
+            "read_many", self._read_timeout_s, lambda: self._store.read_many(user_ids, limit)
+        )
 
     async def delete(self, user_id: str) -> None:
         """See `SequenceStore.delete`."""

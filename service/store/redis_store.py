@@ -63,8 +63,14 @@ class RedisStore:
     async def read(self, user_id: str, limit: int) -> list[Event]:
         """See `SequenceStore.read`."""
         async with _failures():
-            record = await self._redis.get(_key(user_id))
-            return [] if record is None else SequenceRecord.decode(cast("bytes", record)).events[-limit:]
+            return _last(cast("bytes | None", await self._redis.get(_key(user_id))), limit)
+
+    async def read_many(self, user_ids: Sequence[str], limit: int) -> list[list[Event]]:
+        """See `SequenceStore.read_many`."""
+        async with _failures(), self._redis.pipeline(transaction=False) as pipeline:
+            for user_id in user_ids:
+                pipeline.get(_key(user_id))
+            return [_last(record, limit) for record in await pipeline.execute()]
 
     async def delete(self, user_id: str) -> None:
         """See `SequenceStore.delete`."""
@@ -85,6 +91,10 @@ class RedisStore:
 
 def _key(user_id: str) -> str:
     return f"recjpq:sequence:{{{user_id}}}"  # the braces: what a cluster hashes
+
+
+def _last(record: bytes | None, limit: int) -> list[Event]:
+    return [] if record is None else SequenceRecord.decode(record).events[-limit:]
 
 
 @asynccontextmanager

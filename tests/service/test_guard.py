@@ -31,6 +31,9 @@ class ScriptedStore:
     async def read(self, user_id, limit):
         return await self._next([Event("i", 1)])
 
+    async def read_many(self, user_ids, limit):
+        return await self._next([[Event("i", 1)] for _ in user_ids])
+
     async def delete(self, user_id):
         await self._next(None)
 
@@ -75,18 +78,26 @@ def test_calls_pass_through_and_are_observed(runner, guarded, scripted, observed
     async def every_call():
         assert await guarded.append("u", [Event("i", 1)]) == (1, 0, 0)
         assert await guarded.read("u", 1) == [Event("i", 1)]
+        assert await guarded.read_many(["u", "v"], 1) == [[Event("i", 1)]] * 2
         await guarded.delete("u")
         await guarded.ping()
         await guarded.close()
 
     runner.run(every_call())
-    assert observed == [("append", True), ("read", True), ("delete", True), ("ping", True)]
+    operations = ["append", "read", "read_many", "delete", "ping"]
+    assert observed == [(operation, True) for operation in operations]
     assert scripted.calls == -1
 
 
-@pytest.mark.parametrize("method", ["append", "read", "delete", "ping"])
+@pytest.mark.parametrize("method", ["append", "read", "read_many", "delete", "ping"])
 def test_a_call_that_hangs_ends_at_the_deadline(runner, guarded, scripted, observed, method):
-    arguments = {"append": ("u", []), "read": ("u", 1), "delete": ("u",), "ping": ()}[method]
+    arguments = {
+        "append": ("u", []),
+        "read": ("u", 1),
+        "read_many": (["u"], 1),
+        "delete": ("u",),
+        "ping": (),
+    }[method]
     scripted.ends = [None]
     with pytest.raises(StoreUnavailableError, match="no answer in"):
         runner.run(getattr(guarded, method)(*arguments))

@@ -79,7 +79,9 @@ def test_model_describes_the_model_and_the_limits(shared_client):
         "backbone": "sasrec",
         "sizes": {"num_items": 12, "max_length": 5, "num_splits": 2, "num_sub_ids": 4, "dim": 3},
         "limits": {
-            "max_k": 1000, "max_history": 10_000, "max_exclude": 10_000, "max_events": 500,
+            "max_k": 1000, "max_history": 10_000, "max_exclude": 10_000,
+            "max_candidates": 10_000, "max_filter_values": 1000, "max_batch": 100, "max_timeout_ms": 10_000,
+            "max_events": 500,
             "max_body_bytes": 2 * 1024 * 1024, "max_id_length": 256,
         },
         "metrics": {"ndcg@10": 0.5, "protocol": "leave one out"},
@@ -150,7 +152,7 @@ def test_the_openapi_document_describes_bodies_answers_and_problems(shared_clien
     body = operation["requestBody"]["content"]["application/json"]["schema"]
     assert body == {"$ref": "#/components/schemas/RecommendRequest"}
     assert schemas["RecommendRequest"]["examples"]
-    assert set(operation["responses"]) == {"200", "400", "404", "413", "422", "503"}
+    assert set(operation["responses"]) == {"200", "400", "404", "413", "422", "503", "504"}
     references = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
     assert references <= set(schemas)
     assert "/users/{user_id}/events" in document["paths"]

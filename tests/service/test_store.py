@@ -74,6 +74,9 @@ class Calls:
     def read(self, user: str, limit: int = 1000) -> list[Event]:
         return self._runner.run(self.store.read(user, limit))
 
+    def read_many(self, *users: str, limit: int = 1000) -> list[list[Event]]:
+        return self._runner.run(self.store.read_many(users, limit))
+
     def delete(self, user: str) -> None:
         self._runner.run(self.store.delete(user))
 
@@ -129,6 +132,24 @@ def test_one_append_or_many_is_the_same(store, user):
 def test_read_gives_the_last_ones(store, user):
     store.append(user, at(1, "a"), at(2, "b"), at(3, "c"))
     assert store.read(user, 2) == [at(2, "b"), at(3, "c")]
+
+
+def test_read_many_gives_what_each_read_gives(store, user):
+    other, nobody = f"{user}-ü", f"{user}-nobody"
+    store.append(user, at(1, "a"), at(2, "b"), at(3, "c"))
+    store.append(other, at(5, "d", "e"))
+    users = [other, nobody, user, other]
+    assert store.read_many(*users, limit=2) == [store.read(name, 2) for name in users]
+    assert store.read_many() == []
+    store.delete(user)
+    assert store.read_many(user, other) == [[], [at(5, "d", "e")]]
+
+
+def test_many_users_are_read_at_once(store, user):
+    users = [f"{user}-{number}" for number in range(300)]
+    for number, name in enumerate(users[::3]):
+        store.append(name, at(number, f"i{number}"))
+    assert [len(events) for events in store.read_many(*users)] == [1, 0, 0] * 100
 
 
 def test_an_event_id_is_stored_once(store, user):
