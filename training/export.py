@@ -27,7 +27,7 @@ from training.recommender_graph import recommender_graph
 
 GOLDEN_HISTORIES = 8
 GOLDEN_K = 10
-LIBRARIES = ("recjpq", "numpy", "torch", "onnx", "onnxscript", "onnxruntime")
+LIBRARIES = ("recjpq", "numpy", "torch", "onnx", "onnxruntime")
 
 
 def export(
