@@ -115,7 +115,7 @@ class Serving:
             workers=settings.inference_workers,
             queue_positions=settings.queue_limit * (model.description.max_length + ROW_POSITIONS),
             batch_positions=settings.batch_positions,
-            observe_batch=lambda _: None,
+            observe_batch=self.metrics.observe_batch,
         )
 
     def _begin(self, recommender: Recommender, store: SequenceStore) -> None:
