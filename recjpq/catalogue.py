@@ -75,6 +75,11 @@ class Catalogue:
         """N, the number of items."""
         return len(self.item_codes)
 
+    @property
+    def metadata_types(self) -> dict[str, pa.DataType]:
+        """The metadata columns' Arrow types by name."""
+        return {name: c.type for name, c in zip(self.metadata_columns, self._metadata, strict=True)}
+
     @cached_property
     def by_popularity(self) -> npt.NDArray[np.int32]:
         """Item indices from most to least interactions, ties to the lower index, int32 (N,)."""

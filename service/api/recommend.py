@@ -50,7 +50,7 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
             raise _told(result)
         with request.state.timings.measure("respond"):
             content = _answer(request.state.request_id, result, body.include)
-            _count(serving, result)
+            _count(serving, recommender, result)
             return _json(content)
 
     async def recommend_batch(request: Request) -> Response:
@@ -79,7 +79,7 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
             )
             for place, body, result in zip(places, bodies, answers, strict=True):
                 if isinstance(result, Recommendation):
-                    _count(serving, result)
+                    _count(serving, recommender, result)
                     results[place] = _answer(request.state.request_id, result, body.include)
                 else:
                     results[place] = document_of(request, _told(result))
@@ -262,10 +262,10 @@ def _json(content: dict[str, Any]) -> Response:
     )
 
 
-def _count(serving: Serving, recommendation: Recommendation) -> None:
+def _count(serving: Serving, recommender: Recommender, recommendation: Recommendation) -> None:
     serving.metrics.recommended(
         recommendation.strategy,
-        "champion",
+        recommender.variant,
         recommendation.degraded,
         len(recommendation.history.unknown_items),
     )

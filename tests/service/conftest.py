@@ -135,7 +135,8 @@ def artifact(make_artifact: Callable[..., Path], tmp_path_factory: pytest.TempPa
 def settings_in(directory: Path, artifact: Path) -> Settings:
     """Settings of a service in this process, with generous deadlines: the machine may be busy."""
     return Settings(
-        model_path=artifact, store_url=f"sqlite:///{directory}/store.sqlite3", store_read_timeout_s=5,
+        model_path=artifact, store_url=f"sqlite:///{directory}/store.sqlite3",
+        state_path=directory / "state", store_read_timeout_s=5,
         store_write_timeout_s=5,
     )  # fmt: skip
 
@@ -412,6 +413,7 @@ def start_service(artifact: Path, tmp_path: Path) -> Iterator[Callable[..., Serv
     def start(*, wait: bool = True, **settings: object) -> ServiceProcess:
         values = {
             "model_path": artifact, "store_url": f"sqlite:///{tmp_path}/process.sqlite3", "drain_s": 0,
+            "state_path": tmp_path / "state",
             "store_read_timeout_s": 1, "store_write_timeout_s": 5,
         } | settings  # fmt: skip
         environment = {f"RECJPQ_{name.upper()}": str(value) for name, value in values.items()}
