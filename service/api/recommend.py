@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from recjpq.errors import FilterError
+from service.api.auth import take_more
 from service.api.body import parse_body, pointer, read_bytes, refusal_of
 from service.api.openapi import body_of, problems
 from service.api.problems import document_of
@@ -56,6 +57,7 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
     async def recommend_batch(request: Request) -> Response:
         """Answer several requests together: each has its own answer, or its own problem."""
         entries, timeout_ms = _parse_batch(await read_bytes(request, settings.max_body_bytes), settings)
+        take_more(request, len(entries))
         deadline = _deadline(request, timeout_ms, settings)
         groups: dict[int, list[int]] = {}
         recommenders: dict[int, Recommender] = {}
