@@ -134,7 +134,7 @@ class RemoteVersions:
     def _listed(self) -> list[str]:
         if "http" in self._fs.protocol:
             raise ArtifactNotFoundError(
-                f"neither {MANIFEST} nor {INDEX} at RECJPQ_MODEL_PATH; put an {INDEX} there"
+                f"neither {MANIFEST} nor {INDEX} at RECJPQ_MODEL_PATH; put a {INDEX} there"
             )
         with _answering():
             self._fs.invalidate_cache()
