@@ -21,6 +21,7 @@ from recjpq.errors import CatalogueError
 
 ITEM_ID = "item_id"
 COUNT = "count"
+STRINGS = {pa.string(), pa.large_string(), pa.string_view()}
 POPULAR = 100_000
 """How many of the most popular items are kept in order."""
 BATCH_ROWS = 1 << 16
@@ -149,7 +150,7 @@ def _read_items(path: Path) -> pa.Table:
     """Read `items.parquet`, ids that are strings in one piece."""
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
-        if names.count(ITEM_ID) != 1 or file.schema_arrow.field(ITEM_ID).type != pa.string():
+        if names.count(ITEM_ID) != 1 or file.schema_arrow.field(ITEM_ID).type not in STRINGS:
             return file.read()
         items = file.read(columns=[name for name in names if name != ITEM_ID])
         return items.append_column(ITEM_ID, _read_strings(file, ITEM_ID))
@@ -162,6 +163,8 @@ def _read_strings(file: pq.ParquetFile, name: str) -> pa.Array:
     rows = size = 0
     for batch in file.iter_batches(BATCH_ROWS, columns=[name]):
         strings = batch.column(0)
+        if strings.type == pa.string_view():
+            strings = strings.cast(pa.large_string())
         if strings.null_count:  # refused by whoever counts them
             return file.read(columns=[name]).column(0)
         batch_offsets, batch_data = _string_buffers(strings)
@@ -209,7 +212,7 @@ def _column(
 
 
 def _is_string_or_integer(dtype: pa.DataType) -> bool:
-    return dtype in {pa.string(), pa.large_string(), pa.string_view()} or bool(pa.types.is_integer(dtype))
+    return dtype in STRINGS or bool(pa.types.is_integer(dtype))
 
 
 def _contiguous(column: pa.ChunkedArray) -> pa.Array:

@@ -166,7 +166,7 @@ def test_a_parquet_file_round_trips(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("max_narrow", [0, 20, 2**31 - 1])
 @pytest.mark.parametrize("batch_rows", [1, 3, 1000])
-@pytest.mark.parametrize("dtype", [pa.string(), pa.large_string()], ids=str)
+@pytest.mark.parametrize("dtype", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
 def test_ids_are_read_in_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: pa.DataType, batch_rows: int, max_narrow: int
 ) -> None:
