@@ -169,15 +169,10 @@ class Recommender:
             return [[] for _ in queries]
         with timings.measure("store"):
             try:
-                if len(users) == 1:
-                    sequences = [await self._store.read(users[0], self._stored_events)]
-                else:
-                    sequences = await self._store.read_many(users, self._stored_events)
+                sequences = await self._store.read_items(users, self._stored_events)
             except StoreUnavailableError:  # counted where it happened; the answer says so
                 return [None if query.user_id is not None else [] for query in queries]
-        items: dict[str | None, list[str]] = {
-            user: [event.item_id for event in events] for user, events in zip(users, sequences, strict=True)
-        }
+        items: dict[str | None, list[str]] = dict(zip(users, sequences, strict=True))
         return [items.get(query.user_id, []) for query in queries]
 
     def _plan(self, query: Query, stored: list[str] | None) -> _Plan:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from service.errors import NotReadyError
 from service.inference import ROW_POSITIONS, InferencePool
@@ -98,13 +99,11 @@ class Serving:
         settings = self.settings
         options = StoreOptions(
             Retention(settings.store_max_events, settings.store_ttl_s * 1000),
-            connect_timeout_s=settings.store_read_timeout_s,
             write_timeout_s=settings.store_write_timeout_s,
-            connections=settings.store_connections,
         )
         return GuardedStore(
             open_store(settings.store_url, options),
-            Breaker(settings.store_breaker_failures, settings.store_breaker_reset_s),
+            partial(Breaker, settings.store_breaker_failures, settings.store_breaker_reset_s),
             self.metrics.store_called,
             read_timeout_s=settings.store_read_timeout_s,
             write_timeout_s=settings.store_write_timeout_s,
@@ -116,7 +115,7 @@ class Serving:
             workers=settings.inference_workers,
             queue_positions=settings.queue_limit * (model.description.max_length + ROW_POSITIONS),
             batch_positions=settings.batch_positions,
-            observe_batch=lambda _: None,
+            observe_batch=self.metrics.observe_batch,
         )
 
     def _begin(self, recommender: Recommender, store: SequenceStore) -> None:

@@ -26,3 +26,7 @@ class Timings:
             yield
         finally:
             self.seconds[stage] = perf_counter() - started
+
+    def header(self) -> str:
+        """Return them as the value of `Server-Timing`, in milliseconds."""
+        return ", ".join([f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in self.seconds.items()])

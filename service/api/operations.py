@@ -25,10 +25,10 @@ def add_operations(app: FastAPI, serving: Serving) -> None:
         return Status(status="ready")
 
     @app.get("/metrics", tags=["operations"], response_class=Response)
-    async def metrics(request: Request) -> Response:
+    def metrics(request: Request) -> Response:  # in a thread: it takes milliseconds
         """Return the metrics in Prometheus' text format, or OpenMetrics where it is asked for."""
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(serving.metrics.registry), headers={"Content-Type": media_type})
+        return Response(encode(serving.metrics), headers={"Content-Type": media_type})
 
     @app.get("/model", tags=["operations"], responses=problems(503))
     async def model() -> ModelResponse:

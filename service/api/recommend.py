@@ -263,8 +263,9 @@ def _json(content: dict[str, Any]) -> Response:
 
 
 def _count(serving: Serving, recommendation: Recommendation) -> None:
-    metrics = serving.metrics
-    metrics.recommendations.labels(recommendation.strategy).inc()
-    metrics.unknown_items.labels("history").inc(len(recommendation.history.unknown_items))
-    for reason in recommendation.degraded:
-        metrics.degraded.labels(reason).inc()
+    serving.metrics.recommended(
+        recommendation.strategy,
+        "champion",
+        recommendation.degraded,
+        len(recommendation.history.unknown_items),
+    )

@@ -71,8 +71,8 @@ class SequenceStore(Protocol):
         """Return the last `limit` events (at least 1), oldest first; none for a user never seen."""
         ...
 
-    async def read_many(self, user_ids: Sequence[str], limit: int) -> list[list[Event]]:
-        """Return what `read` returns for each of the users, in one round trip; users may repeat."""
+    async def read_items(self, user_ids: Sequence[str], limit: int) -> list[list[str]]:
+        """Return for each user the item ids of what `read` returns, in one round trip; users may repeat."""
         ...
 
     async def delete(self, user_id: str) -> None:

@@ -82,7 +82,7 @@ def test_a_batch_that_is_itself_wrong_is_refused_whole(client, body, status):
 def test_a_batch_reads_its_users_in_one_call(client):
     def reads() -> Any:
         registry = client.app.state.serving.metrics.registry
-        labels = {"operation": "read_many"}
+        labels = {"operation": "read_items"}
         return registry.get_sample_value("recjpq_store_operation_duration_seconds_count", labels)
 
     before = reads()

@@ -15,12 +15,16 @@ PRESENT_FROM_THE_START = [
     "recjpq_requests_in_progress 1.0",  # this one
     "recjpq_queue_depth 0.0",
     'recjpq_rejections_total{reason="overloaded"} 0.0',
-    'recjpq_recommendations_total{strategy="popular"} 0.0',
+    'recjpq_recommendations_total{strategy="popular",variant="champion"} 0.0',
     'recjpq_degraded_total{reason="store_unavailable"} 0.0',
     'recjpq_events_total{result="stale"} 0.0',
     'recjpq_store_errors_total{operation="append"} 0.0',
     'recjpq_model_info{backbone="sasrec",name="tiny",provider="CPUExecutionProvider",scorer="cpu",'
-    'version="v1"} 1.0',
+    'variant="champion",version="v1"} 1.0',
+    'recjpq_model_reloads_total{result="failed"} 0.0',
+    'recjpq_batch_size_bucket{le="1.0"} 0.0',
+    "recjpq_workers 1.0",
+    "recjpq_worker_starts_total 1.0",
     "recjpq_model_items 12.0",
 ]
 
@@ -58,7 +62,7 @@ def test_labels_come_from_closed_sets(client):
 def test_two_applications_do_not_share_metrics(client, settings, open_client):
     other = open_client(create_app(settings))
     client.post("/recommend", json={"history": []})
-    line = 'recjpq_recommendations_total{strategy="popular"}'
+    line = 'recjpq_recommendations_total{strategy="popular",variant="champion"}'
     assert f"{line} 1.0" in metrics(client)
     assert f"{line} 0.0" in metrics(other)
 
