@@ -26,8 +26,8 @@ from service.settings import Settings
 # Longer than load balancers keep idle connections (60 s is common), so that the service never closes one
 # just as a request arrives on it.
 _KEEP_ALIVE_S = 75
-# Within this the last connections are accepted and send their first request.
-_LINGER_S = 0.25
+# Within this the last connections are accepted; within as much again they send their first request.
+_LINGER_S = 0.2
 _BACKLOG = 2048
 
 _log = logging.getLogger(__name__)
@@ -66,6 +66,9 @@ class DrainingServer(uvicorn.Server):
         self._serving.begin_drain()
         await asyncio.sleep(self._serving.settings.drain_s)
         self._hooks.drained()
+        await asyncio.sleep(_LINGER_S)
+        for server in self.servers:
+            server.close()
         await asyncio.sleep(_LINGER_S)
         await super().shutdown(sockets)
 

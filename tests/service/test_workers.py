@@ -98,7 +98,7 @@ def workers(service) -> list[int]:
 
 
 def log_of(service) -> list[dict]:
-    """Its records, without what Python's development mode says of the metrics' files that it closes itself."""
+    """Its records, without Python's warnings of the metrics' files, which nobody closes."""
     lines = service.log.read_text().splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
 
