@@ -61,6 +61,7 @@ class InferencePool:
         self._threads.shutdown()
 
     def _run(self, job: Job, timings: Timings, queued_at: float) -> TopK:
+        timings.started["queue"] = queued_at
         timings.seconds["queue"] = perf_counter() - queued_at
         with timings.measure("encode"):
             item_codes = self._model.catalogue.item_codes[job.history][None]  # (1, L, M)

@@ -10,15 +10,16 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class Timings:
-    """Seconds by stage, in the order of the stages' ends."""
+    """Seconds by stage, in the order of the stages' ends, and when each started, by `perf_counter`."""
 
     def __init__(self) -> None:
         self.seconds: dict[Stage, float] = {}
+        self.started: dict[Stage, float] = {}
 
     @contextmanager
     def measure(self, stage: Stage) -> Iterator[None]:
         """Record the time that the block takes, also when it fails."""
-        started = perf_counter()
+        started = self.started[stage] = perf_counter()
         try:
             yield
         finally:

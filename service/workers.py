@@ -131,7 +131,8 @@ class Supervisor:
         mark_process_dead(worker.slot, str(self._values))
         status = worker.process.exitcode
         if self._stopping:
-            self._status = self._status or (1 if status else 0)
+            # SIGTERM's own end: it had not come so far as to handle it.
+            self._status = self._status or int(status not in (0, -signal.SIGTERM))
         elif not self._served:
             self._status = status if status and status > 0 else 1
             self._stop()
