@@ -1,11 +1,11 @@
 """An open-loop load generator for HTTP: requests leave when a schedule says, whatever the answers do.
 
-A closed loop waits for an answer before it asks again, so a slow server is asked less and its queue is never
-seen. Here the times are decided beforehand, and a latency counts from the time at which its request was *due*:
-waiting for a free connection, or for a late generator, is part of it.
+A closed loop waits for an answer before it asks again, so a slow server is asked less and its queue is
+never seen. Here the times are decided beforehand, and a latency counts from the time at which its request was
+*due*: waiting for a free connection, or for a late generator, is part of it.
 
-Linux only: a timer of microseconds (`timerfd`) wakes the loop, for libuv's own are of whole milliseconds. Run it
-in a process of its own (`benchmarks.load_process`).
+Linux only: a timer of microseconds (`timerfd`) wakes the loop, for libuv's own are of whole milliseconds. Run
+it in a process of its own (`benchmarks.load_process`).
 """
 
 import asyncio
@@ -90,7 +90,7 @@ def constant(rate: float, seconds: float) -> Floats:
 
 
 def all_at_once(requests: int) -> Floats:
-    """Return due times for as fast as the connections carry: a closed loop of as many clients as connections."""
+    """Return due times for a closed loop of as many clients as there are connections."""
     return np.zeros(requests)
 
 
@@ -119,6 +119,7 @@ class _Load:
         self.next = 0
         self.open = total  # requests without an answer
         self.connections: set[_Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()  # that open one anew
         self.idle: list[_Connection] = []
         self.waiting: deque[int] = deque()
         self.unexpected = 0
@@ -128,8 +129,7 @@ class _Load:
     async def run(self) -> Answers:
         loop = asyncio.get_running_loop()
         self.finished = asyncio.Event()
-        self.tasks = {loop.create_task(self.connect()) for _ in range(self.plan.connections)}
-        await asyncio.gather(*self.tasks)
+        await asyncio.gather(*(self.connect() for _ in range(self.plan.connections)))
         timer, started, cpu = _Timer(), time.monotonic() + 0.01, time.process_time()
         self.due = (self.plan.due_s + started).tolist()
         loop.add_reader(timer.descriptor, self.send_due, timer)
@@ -143,7 +143,8 @@ class _Load:
         self.closing = True
         for connection in self.connections:
             connection.transport.abort()
-        await asyncio.sleep(0)  # they end
+        while self.connections or self.tasks:
+            await asyncio.sleep(0)  # they end
         return self.answers(wall_s, cpu_s)
 
     def answers(self, wall_s: float, cpu_s: float) -> Answers:
@@ -197,9 +198,9 @@ class _Load:
             self.finished.set()
 
     def lost(self, connection: "_Connection", number: int | None) -> None:
+        self.connections.discard(connection)
         if self.closing:
             return
-        self.connections.discard(connection)
         if number is not None:
             self.end_one()
         elif connection in self.idle:
@@ -220,7 +221,10 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         self.load.connections.add(self)
-        self.load.free(self)
+        if self.load.closing:
+            self.transport.abort()
+        else:
+            self.load.free(self)
 
     def send(self, number: int) -> None:
         self.number = number
@@ -244,13 +248,11 @@ class _Connection(asyncio.Protocol):
         assert number is not None, "an answer to no question"
         self.load.answered(number, int(head[9:12]), _value(head, TIMING), data[body_at:])
         if b"\nconnection: close" in head:
-            self.transport.close()
-            self.load.lost(self, None)
-            self.connection_lost = lambda error: None  # type: ignore[method-assign]
+            self.transport.close()  # and, once that is done, another is opened in its place
         else:
             self.load.free(self)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
         self.load.lost(self, self.number)
 
 

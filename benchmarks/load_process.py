@@ -1,14 +1,14 @@
 """The load generator in a process of its own, and what it costs against a server that does nothing.
 
-    python -m benchmarks.load_process
+python -m benchmarks.load_process
 """
 
 import asyncio
 import multiprocessing
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
@@ -76,7 +76,7 @@ def _serve_trivially(parent: Connection) -> None:
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             self.transport = cast(asyncio.Transport, transport)
 
-        def data_received(self, data: bytes) -> None:
+        def data_received(self, data: bytes) -> None:  # noqa: ARG002  # asyncio's signature
             self.transport.write(TRIVIAL_ANSWER)  # requests are small: one is one read
 
     async def serve() -> None:

@@ -1,15 +1,15 @@
 """Artifacts to serve in the benchmark of the service, of any size, and histories of their users.
 
-`trained`: a trained model's own encoder; its most popular items, or all of them and as many more as are wanted,
-whose codes are drawn from the real ones and perturbed (`data.resample`). `random`: an encoder that was never
-trained over uniform codes, which no bound can prune: the worst case.
+`trained`: a trained model's own encoder; its most popular items, or all of them and as many more as are
+wanted, whose codes are drawn from the real ones and perturbed (`data.resample`). `random`: an encoder that
+was never trained over uniform codes, which no bound can prune: the worst case.
 """
 
 import json
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class Source:
         codes: uint8 (N, M), the most popular item first.
         counts: interactions of each, int64 (N,).
         histories: users' item indices, oldest first, at most L of each.
-        max_length: L. dim: D.
+        max_length: L. dim: D. num_sub_ids: V.
     """
 
     kind: str
@@ -71,17 +71,19 @@ class Source:
     histories: Histories
     max_length: int
     dim: int
+    num_sub_ids: int = NUM_SUB_IDS
 
     @classmethod
     def trained(cls, path: Path, dataset: Path | None, users: int, seed: int = 0) -> "Source":
         """Take an artifact, and users of the dataset it was trained on; without one, made-up users.
 
-        A made-up user takes items of a Zipf-like popularity: their tables are flatter than those of real ones.
+        A made-up user takes items by their popularity alone: such tables are flatter than a real user's.
         """
         artifact = load_artifact(find_artifact(path))
         by_popularity = artifact.catalogue.by_popularity
         counts = artifact.catalogue.counts[by_popularity]
-        longest = artifact.manifest.model.max_length
+        model = artifact.manifest.model
+        longest = model.max_length
         if dataset is None:
             histories = made_up(counts, users, longest, seed)
         else:
@@ -90,7 +92,7 @@ class Source:
             histories = [rank[history] for history in _users_of(dataset, users, longest, seed)]
         codes = np.array(artifact.catalogue.item_codes[by_popularity])
         return cls(
-            "trained", artifact.encoder_path, codes, counts, histories, longest, artifact.manifest.model.dim
+            "trained", artifact.encoder_path, codes, counts, histories, longest, model.dim, model.num_sub_ids
         )
 
     @classmethod
@@ -116,10 +118,17 @@ def made_up(counts: npt.NDArray[np.int64], users: int, longest: int, seed: int) 
     return np.split(items.astype(np.int32), np.cumsum(lengths)[:-1])
 
 
+def of_full_length(source: Source, users: int, seed: int = 0) -> Source:
+    """Give a source users whose histories are as long as the model sees."""
+    rng = np.random.default_rng([seed, users])
+    items = rng.integers(0, len(source.codes), size=(users, source.max_length), dtype=np.int32)
+    return replace(source, histories=list(items))
+
+
 def make_artifact(parent: Path, source: Source, num_items: int, seed: int = 0) -> tuple[Path, Histories]:
     """Write an artifact of `num_items` items, unless it is there; return it, and histories over its items.
 
-    Item i is called `item-0000000i`; what comes after the source's own items is as popular as the least of them.
+    Item i is called `item-0000000i`; what comes after the source's own is as popular as the least of them.
     """
     name = f"{source.kind}-{source.dim}-{source.max_length}"
     histories = [history[history < num_items] for history in source.histories]
@@ -169,15 +178,16 @@ def _write(parent: Path, source: Source, num_items: int, histories: Histories, s
     numbers = pc.utf8_lpad(pc.cast(pa.array(np.arange(num_items)), pa.string()), 8, "0")
     golden = _golden(source, codes, histories[:GOLDEN_HISTORIES])
     description = ModelDescription(
-        name=f"bench-{source.kind}", version=f"n{num_items}", created_at=datetime.now(UTC).isoformat(), backbone="sasrec",
-        num_items=num_items, max_length=source.max_length, num_splits=codes.shape[1], num_sub_ids=NUM_SUB_IDS,
-        dim=source.dim, training_config={}, data={}, metrics={}, libraries={"python": platform.python_version()},
-        git_revision=None,
+        name=f"bench-{source.kind}", version=f"n{num_items}", created_at=datetime.now(UTC).isoformat(),
+        backbone="sasrec", num_items=num_items, max_length=source.max_length, num_splits=codes.shape[1],
+        num_sub_ids=source.num_sub_ids, dim=source.dim, training_config={}, data={}, metrics={},
+        libraries={"python": platform.python_version()}, git_revision=None,
     )  # fmt: skip
     write_artifact(
         parent, description, encoder=encoder.SerializeToString(),
         recommender=recommender_graph(encoder, codes).SerializeToString(), item_codes=codes,
-        items=pa.table({"item_id": pc.binary_join_element_wise("item-", numbers, ""), "count": counts}), golden=golden,
+        items=pa.table({"item_id": pc.binary_join_element_wise("item-", numbers, ""), "count": counts}),
+        golden=golden,
     )  # fmt: skip
 
 
@@ -188,7 +198,9 @@ def _golden(source: Source, codes: Codes, histories: Histories) -> Golden:
         padded[row, : len(history)] = history
     tables = encode(source.encoder, codes, histories)
     best = load_scorer(codes, "numpy").top_k(tables, 10)
-    return Golden(padded, lengths, tables, np.stack([b.ids for b in best]), np.stack([b.scores for b in best]))
+    return Golden(
+        padded, lengths, tables, np.stack([b.ids for b in best]), np.stack([b.scores for b in best])
+    )
 
 
 def _users_of(dataset: Path, users: int, longest: int, seed: int) -> Histories:
@@ -206,7 +218,8 @@ def _untrained(codes: Codes, dim: int, max_length: int, seed: int) -> bytes:
     from training.models import make_model  # noqa: PLC0415
 
     config = Config(
-        run=RunConfig(directory=Path("unused"), name="untrained"), data=DataConfig(interactions=Path("unused")),
+        run=RunConfig(directory=Path("unused"), name="untrained"),
+        data=DataConfig(interactions=Path("unused")),
         codes=CodesConfig(num_splits=NUM_SPLITS, num_sub_ids=NUM_SUB_IDS),
         model=ModelConfig(dim=dim, max_length=max_length),
     )  # fmt: skip

@@ -21,9 +21,14 @@ KEEPS_UP = 0.97
 
 
 def measure(
-    service: RunningService, generator: ProcessPoolExecutor, traffic: Traffic, due_s: Floats, *, connections: int = 256
+    service: RunningService,
+    generator: ProcessPoolExecutor,
+    traffic: Traffic,
+    due_s: Floats,
+    *,
+    connections: int = 256,
 ) -> dict[str, Any]:
-    """Send requests at their times and return latencies, processor time, stages, and the memory afterwards."""
+    """Send requests at their times; return latencies, processor time, stages, and the memory afterwards."""
     plan = load.Plan(service.port, traffic.requests, due_s, connections, expected=EXPECTED)
     before_s = service.cpu_s()
     answers: Answers = generator.submit(load.run, plan).result()
@@ -78,8 +83,12 @@ def stages(timings: list[bytes]) -> dict[str, dict[str, float]]:
 
 def histogram(milliseconds: Floats) -> list[list[float]]:
     """Return [upper edge in ms, count] of the buckets that hold any: the raw latencies, to 1.16%."""
-    buckets = Counter(math.ceil(math.log10(max(value, 1e-3)) * BUCKETS_PER_DECADE) for value in milliseconds.tolist())
-    return [[round(10 ** (bucket / BUCKETS_PER_DECADE), 5), count] for bucket, count in sorted(buckets.items())]
+    buckets = Counter(
+        math.ceil(math.log10(max(value, 1e-3)) * BUCKETS_PER_DECADE) for value in milliseconds.tolist()
+    )
+    return [
+        [round(10 ** (bucket / BUCKETS_PER_DECADE), 5), count] for bucket, count in sorted(buckets.items())
+    ]
 
 
 def carried(run: dict[str, Any], rate: float, target_ms: float = TARGET_P90_MS) -> bool:
@@ -89,7 +98,12 @@ def carried(run: dict[str, Any], rate: float, target_ms: float = TARGET_P90_MS) 
 
 
 def highest_rate(
-    service: RunningService, generator: ProcessPoolExecutor, traffic: Traffic, *, seconds: float, steps: int = 6
+    service: RunningService,
+    generator: ProcessPoolExecutor,
+    traffic: Traffic,
+    *,
+    seconds: float,
+    steps: int = 6,
 ) -> dict[str, Any]:
     """Search the highest Poisson rate that is carried: from a closed loop's throughput, by bisection.
 

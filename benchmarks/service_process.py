@@ -1,4 +1,4 @@
-"""The service under test: a process, what it takes of the machine, and the Redis that it may use. Linux only."""
+"""The service under test: a process, what it takes of the machine, and a Redis for it. Linux only."""
 
 import os
 import signal
@@ -94,7 +94,8 @@ def running_redis() -> Iterator[str]:
     port = free_port()
     with tempfile.TemporaryDirectory() as directory:
         options: Sequence[str] = (
-            "--port", str(port), "--dir", directory, "--save", "", "--appendonly", "yes", "--bind", "127.0.0.1"
+            "--port", str(port), "--bind", "127.0.0.1", "--dir", directory,
+            "--save", "", "--appendonly", "yes",
         )  # fmt: skip
         process = subprocess.Popen([get_binary_path(), *options], stdout=subprocess.DEVNULL)
         try:

@@ -25,7 +25,9 @@ class Traffic:
     requests: list[bytes]
 
 
-def make_traffic(histories: Histories, requests: int, *, k: int = 10, stored: float = 0.5, seed: int = 0) -> Traffic:
+def make_traffic(
+    histories: Histories, requests: int, *, k: int = 10, stored: float = 0.5, seed: int = 0
+) -> Traffic:
     """Return requests of users drawn at random; a share `stored` of them by name."""
     rng = np.random.default_rng([seed, requests])
     ids = [item_ids(history) for history in histories]
