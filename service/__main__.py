@@ -4,12 +4,11 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
-from service.errors import SettingsError
+from service.errors import SettingsError, StartupError
+from service.listen import bind
 from service.logs import configure_logging
-from service.server import make_server
-from service.settings import describe_settings, read_settings, unknown_variables
+from service.settings import Settings, describe_settings, read_settings, unknown_variables
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,9 +22,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logging(settings.log_level)
     for name in unknown_variables():
         logging.getLogger(__name__).warning("%s is set, but there is no such setting", name)
-    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has ended well
-        make_server(settings).run()
-    return 0
+    try:
+        return _check(settings) if arguments.check else _serve(settings)
+    except StartupError as error:
+        logging.getLogger(__name__).error("cannot start: %s", error)
+        return 3
+
+
+# What serves is imported where it is needed: a supervisor is small without it.
+def _serve(settings: Settings) -> int:
+    listeners = bind(settings.host, settings.port)
+    if settings.workers > 1:
+        from service.workers import supervise  # noqa: PLC0415
+
+        return supervise(settings, listeners)
+    from service.server import serve  # noqa: PLC0415
+
+    return serve(settings, listeners)
+
+
+def _check(settings: Settings) -> int:
+    from service.server import check  # noqa: PLC0415
+
+    return check(settings)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", help="address to listen on; wins over RECJPQ_HOST")
     parser.add_argument("--port", type=int, help="port to listen on; wins over RECJPQ_PORT")
+    parser.add_argument(
+        "--check", action="store_true", help="open the store, load and verify the model, and end"
+    )
     return parser
 
 

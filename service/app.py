@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from recjpq import __version__
 from service.api.events import add_events
@@ -14,7 +15,7 @@ from service.api.openapi import complete
 from service.api.operations import add_operations
 from service.api.problems import PROBLEMS, problem, problem_of
 from service.api.recommend import add_recommend
-from service.errors import InvalidRequestError, ServiceError, Violation
+from service.errors import ClientGoneError, InvalidRequestError, ServiceError, Violation
 from service.metrics import Metrics
 from service.model import load_model
 from service.serving import LoadModel, Serving
@@ -69,6 +70,10 @@ def _handle_errors(app: FastAPI, serving: Serving) -> None:
     async def service_error(request: Request, error: ServiceError) -> Response:
         serving.metrics.rejected(PROBLEMS[type(error)].reason)
         return problem_of(request, error, serving.settings.retry_after_s)
+
+    @app.exception_handler(ClientGoneError)
+    async def client_gone(_: Request, error: ClientGoneError) -> Response:
+        raise ClientDisconnect from error  # the middleware ends such a request without an answer
 
     @app.exception_handler(RequestValidationError)
     async def wrong_parameter(request: Request, error: RequestValidationError) -> Response:

@@ -10,6 +10,8 @@ ServiceError
 │   ├── BodyTooLargeError        the body has too many bytes
 │   ├── InvalidRequestError      well-formed, but a field is wrong
 │   └── NoHistoryError           no known item in the history, and no fallback wanted
+├── DeadlineError                the request's time is over
+├── ClientGoneError              nobody waits for the answer any more
 └── UnavailableError             try again later; the message is for the log only
     ├── NotReadyError            the model is not loaded, or the process is draining
     ├── OverloadedError          too many requests are waiting
@@ -71,6 +73,14 @@ class InvalidRequestError(RequestError):
 
 class NoHistoryError(RequestError):
     """There is nothing to recommend from, and the caller wants no fallback."""
+
+
+class DeadlineError(ServiceError):
+    """The request's deadline passed before it was answered."""
+
+
+class ClientGoneError(ServiceError):
+    """The client closed its connection before its request was answered."""
 
 
 class UnavailableError(ServiceError):

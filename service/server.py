@@ -1,17 +1,34 @@
 """Running the application under uvicorn, and ending it without losing a request."""
 
 import asyncio
+import logging
+import multiprocessing
+import signal
 import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
 
 import uvicorn
 
+from recjpq.errors import RecJPQError
 from service.app import create_app
+from service.errors import StartupError
+from service.logs import configure_logging
+from service.metrics import keep_values_of_worker
 from service.serving import Serving
 from service.settings import Settings
 
 # Longer than load balancers keep idle connections (60 s is common), so that the service never closes one
 # just as a request arrives on it.
 _KEEP_ALIVE_S = 75
+# Within this a connection that was accepted last sends its first request.
+_LINGER_S = 0.2
+_BACKLOG = 2048
+
+_log = logging.getLogger(__name__)
 
 
 class DrainingServer(uvicorn.Server):
@@ -20,30 +37,99 @@ class DrainingServer(uvicorn.Server):
     A subclass because uvicorn offers no hook between the signal and the closing of its sockets.
     """
 
-    def __init__(self, config: uvicorn.Config, serving: Serving) -> None:
+    def __init__(self, config: uvicorn.Config, serving: Serving, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._serving = serving
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, then shut down."""
+        """Drain, accept no more, answer what was accepted, and shut down.
+
+        From the beginning of the drain every answer closes its connection (see RequestMiddleware), so that
+        those that uvicorn closes in the end are ones on which nothing is asked any more.
+        """
         self._serving.begin_drain()
         await asyncio.sleep(self._serving.settings.drain_s)
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_LINGER_S)
         await super().shutdown(sockets)
 
 
-def make_server(settings: Settings) -> DrainingServer:
+def make_server(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> DrainingServer:
     """Return a server that is ready to run."""
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         lifespan="on",
         log_config=None,
         access_log=False,  # it would write user ids
         server_header=False,
         proxy_headers=False,
+        backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
     )
-    return DrainingServer(config, app.state.serving)
+    return DrainingServer(config, app.state.serving, on_ready)
+
+
+def serve(settings: Settings, listeners: Sequence[socket.socket]) -> int:
+    """Serve in this process until a signal; return the exit status."""
+    _run(make_server(settings), listeners)
+    return 0
+
+
+def check(settings: Settings) -> int:
+    """Do all that a start does but listen; return the exit status."""
+
+    async def start_and_stop() -> None:
+        app = create_app(settings)
+        async with app.router.lifespan_context(app):
+            pass
+
+    try:
+        asyncio.run(start_and_stop())
+    except (StartupError, RecJPQError) as error:
+        _log.error("cannot start: %s", error)
+        return 3
+    return 0
+
+
+def work(settings: Settings, slot: int, listeners: Sequence[socket.socket], ready: Connection) -> None:
+    """Serve as one of several workers until SIGTERM, or until the supervisor is no more.
+
+    Args:
+        settings: all of them.
+        slot: which of the workers this is, from 0.
+        listeners: shared by all of them.
+        ready: where to say that this one serves.
+    """
+    configure_logging(settings.log_level)
+    keep_values_of_worker(slot)
+    server = make_server(settings, lambda: ready.send(None))
+    threading.Thread(target=_end_with_parent, args=[server], name="lifeline", daemon=True).start()
+    _run(server, listeners)
+
+
+def _run(server: DrainingServer, listeners: Sequence[socket.socket]) -> None:
+    # Once it has ended well uvicorn raises the signal again, which by default would be the process' status.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        with suppress(KeyboardInterrupt):
+            server.run(list(listeners))
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+def _end_with_parent(server: DrainingServer) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        _log.warning("the supervisor is gone; ending")
+        server.should_exit = True

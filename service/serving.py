@@ -4,9 +4,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from service.errors import NotReadyError
-from service.inference import InferencePool
+from service.inference import ROW_POSITIONS, InferencePool
 from service.metrics import Metrics
 from service.model import Model
 from service.recommender import Recommender
@@ -37,6 +38,10 @@ class Serving:
         if self._recommender is None:
             raise NotReadyError("the model is not loaded")
         return self._recommender
+
+    def recommender_for(self, user_id: str | None) -> Recommender:  # noqa: ARG002  # one variant yet
+        """Return the recommender that answers a user, always the same for each."""
+        return self.recommender
 
     @property
     def store(self) -> SequenceStore:
@@ -74,12 +79,19 @@ class Serving:
             store = self._open_store()
             opened.push_async_callback(store.close)
             model = await asyncio.to_thread(self._load_model, self.settings)
-            pool = InferencePool(
-                model, workers=self.settings.inference_workers, queue_limit=self.settings.queue_limit
-            )
+            pool = self._open_pool(model)
             opened.callback(pool.close)
             opened.callback(self._end)
-            self._begin(Recommender(model, store, pool, self.settings.store_max_events), store)
+            self._begin(
+                Recommender(
+                    model,
+                    store,
+                    pool,
+                    stored_events=self.settings.store_max_events,
+                    explained_items=self.settings.explained_items,
+                ),
+                store,
+            )
             self.metrics.watch_queue(lambda: pool.waiting)
             yield
 
@@ -87,16 +99,23 @@ class Serving:
         settings = self.settings
         options = StoreOptions(
             Retention(settings.store_max_events, settings.store_ttl_s * 1000),
-            connect_timeout_s=settings.store_read_timeout_s,
             write_timeout_s=settings.store_write_timeout_s,
-            connections=settings.store_connections,
         )
         return GuardedStore(
             open_store(settings.store_url, options),
-            Breaker(settings.store_breaker_failures, settings.store_breaker_reset_s),
+            partial(Breaker, settings.store_breaker_failures, settings.store_breaker_reset_s),
             self.metrics.store_called,
             read_timeout_s=settings.store_read_timeout_s,
             write_timeout_s=settings.store_write_timeout_s,
+        )
+
+    def _open_pool(self, model: Model) -> InferencePool:
+        settings = self.settings
+        return InferencePool(
+            workers=settings.inference_workers,
+            queue_positions=settings.queue_limit * (model.description.max_length + ROW_POSITIONS),
+            batch_positions=settings.batch_positions,
+            observe_batch=self.metrics.observe_batch,
         )
 
     def _begin(self, recommender: Recommender, store: SequenceStore) -> None:

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
@@ -21,10 +21,10 @@ PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _cores_of_a_worker(settings: dict[str, Any]) -> int:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers: int = settings.get("workers", 1)
+    return max(1, usable // workers)
 
 
 class Settings(BaseSettings):
@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """Address to listen on; `0.0.0.0` for all."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """Port to listen on; 0 picks a free one and logs it."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that serve, each with a model of its own; they share the port and the files' memory."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least severe log record that is written."""
     access_log: bool = False
@@ -51,10 +53,17 @@ class Settings(BaseSettings):
     """Scoring back-end; `auto` follows `RECJPQ_DEVICE`."""
     encoder_threads: PositiveInt = 1
     """Threads inside one encoder call; more than 1 helps only where cores are idle."""
-    inference_workers: PositiveInt = Field(default_factory=_usable_cores)
-    """Requests that are encoded and scored at the same time; by default one for each usable core."""
+    batch_positions: PositiveInt = 512
+    """Most positions of histories, padding included, in one encoder call; a GPU wants many more."""
+    inference_workers: PositiveInt = Field(default_factory=_cores_of_a_worker)
+    """Requests that a process encodes and scores at the same time; by default the usable cores, divided among
+    the processes."""
     queue_limit: Annotated[int, Field(ge=0)] = 128
-    """Requests that may wait for a worker; the next is refused with 503 at once."""
+    """Histories of the model's full length that may wait for a worker, shorter ones counting less; what comes
+    then is refused with 503 at once."""
+    request_timeout_s: PositiveSeconds = 10.0
+    """How long a recommendation may take before it is refused with 504; `timeout_ms` of a request wins if it
+    is less."""
     retry_after_s: PositiveInt = 1
     """What `Retry-After` says on a 503."""
 
@@ -64,14 +73,23 @@ class Settings(BaseSettings):
     """Most history entries in a request."""
     max_exclude: PositiveInt = 10_000
     """Most `exclude` ids in a request."""
+    max_candidates: PositiveInt = 10_000
+    """Most `candidates` in a request."""
+    max_filter_values: PositiveInt = 1000
+    """Most values in the `filters` of a request."""
+    max_batch: PositiveInt = 100
+    """Most requests in a batch."""
+    explained_items: PositiveInt = 20
+    """How many of a history's newest items `explanation` weighs; each costs as much as a request."""
     max_events: PositiveInt = 500
     """Most events in one append."""
     max_body_bytes: PositiveInt = 2 * 1024 * 1024
     """Largest request body."""
 
     store_url: str = "sqlite:///runs/service/sequences.sqlite3"
-    """Where sequences are kept: `sqlite:///relative/path`, `sqlite:////absolute/path`, or `redis://` and
-    `rediss://` as redis-py reads them."""
+    """Where sequences are kept: `sqlite:///relative/path`, `sqlite:////absolute/path`,
+    `redis://[user:password@]host:port/database`, `rediss://...` over TLS, `unix://...`, or
+    `redis+cluster://[user:password@]host:port,host:port` (`rediss+cluster://`) for a Redis Cluster."""
     store_max_events: PositiveInt = 500
     """Events kept for each user; the oldest go first."""
     store_ttl_s: Annotated[int, Field(ge=DAY_S)] = 90 * DAY_S
@@ -80,8 +98,6 @@ class Settings(BaseSettings):
     """Longest wait for a read or a connection before the answer is given without the store."""
     store_write_timeout_s: PositiveSeconds = 1.0
     """Longest wait for a write (which waits for the disk) before it is refused with 503."""
-    store_connections: PositiveInt = 64
-    """Most connections to Redis."""
     store_breaker_failures: PositiveInt = 5
     """Failures in a row after which the store is left alone."""
     store_breaker_reset_s: PositiveSeconds = 1.0
@@ -133,7 +149,7 @@ def describe_settings() -> str:
     """Return one paragraph for each setting: name, default and meaning."""
     lines = []
     for name, field in Settings.model_fields.items():
-        default = "one for each core" if field.default_factory else field.default
+        default = "usable cores / workers" if field.default_factory else field.default
         meaning = " ".join((field.description or "").split())
         lines.append(f"  {PREFIX}{name.upper()} (default: {default})\n      {meaning}")
     return "\n".join(lines)

@@ -10,9 +10,12 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class Timings:
-    """Seconds by stage, in the order of the stages' ends."""
+    """Seconds by stage, in the order of the stages' ends, of a request that began when this was made."""
+
+    __slots__ = ("seconds", "started")
 
     def __init__(self) -> None:
+        self.started = perf_counter()
         self.seconds: dict[Stage, float] = {}
 
     @contextmanager
@@ -23,3 +26,7 @@ class Timings:
             yield
         finally:
             self.seconds[stage] = perf_counter() - started
+
+    def header(self) -> str:
+        """Return them as the value of `Server-Timing`, in milliseconds."""
+        return ", ".join([f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in self.seconds.items()])

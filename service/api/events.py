@@ -48,9 +48,7 @@ def add_events(app: FastAPI, serving: Serving) -> None:
         with request.state.timings.measure("store"):
             result = await serving.store.append(user_id, events)
         answer = AppendResponse(**result._asdict(), unknown=int(np.count_nonzero(known < 0)))
-        for name, count in result._asdict().items():
-            serving.metrics.events.labels(name).inc(count)
-        serving.metrics.unknown_items.labels("events").inc(answer.unknown)
+        serving.metrics.appended(result, answer.unknown)
         return _json(answer.model_dump_json())
 
     @app.get(_ROUTE, tags=["events"], response_model=EventsResponse, responses=problems(422, 503))

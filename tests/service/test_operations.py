@@ -15,12 +15,16 @@ PRESENT_FROM_THE_START = [
     "recjpq_requests_in_progress 1.0",  # this one
     "recjpq_queue_depth 0.0",
     'recjpq_rejections_total{reason="overloaded"} 0.0',
-    'recjpq_recommendations_total{strategy="popular"} 0.0',
+    'recjpq_recommendations_total{strategy="popular",variant="champion"} 0.0',
     'recjpq_degraded_total{reason="store_unavailable"} 0.0',
     'recjpq_events_total{result="stale"} 0.0',
     'recjpq_store_errors_total{operation="append"} 0.0',
     'recjpq_model_info{backbone="sasrec",name="tiny",provider="CPUExecutionProvider",scorer="cpu",'
-    'version="v1"} 1.0',
+    'variant="champion",version="v1"} 1.0',
+    'recjpq_model_reloads_total{result="failed"} 0.0',
+    'recjpq_batch_size_bucket{le="1.0"} 0.0',
+    "recjpq_workers 1.0",
+    "recjpq_worker_starts_total 1.0",
     "recjpq_model_items 12.0",
 ]
 
@@ -58,7 +62,7 @@ def test_labels_come_from_closed_sets(client):
 def test_two_applications_do_not_share_metrics(client, settings, open_client):
     other = open_client(create_app(settings))
     client.post("/recommend", json={"history": []})
-    line = 'recjpq_recommendations_total{strategy="popular"}'
+    line = 'recjpq_recommendations_total{strategy="popular",variant="champion"}'
     assert f"{line} 1.0" in metrics(client)
     assert f"{line} 0.0" in metrics(other)
 
@@ -79,7 +83,9 @@ def test_model_describes_the_model_and_the_limits(shared_client):
         "backbone": "sasrec",
         "sizes": {"num_items": 12, "max_length": 5, "num_splits": 2, "num_sub_ids": 4, "dim": 3},
         "limits": {
-            "max_k": 1000, "max_history": 10_000, "max_exclude": 10_000, "max_events": 500,
+            "max_k": 1000, "max_history": 10_000, "max_exclude": 10_000,
+            "max_candidates": 10_000, "max_filter_values": 1000, "max_batch": 100, "max_timeout_ms": 10_000,
+            "max_events": 500,
             "max_body_bytes": 2 * 1024 * 1024, "max_id_length": 256,
         },
         "metrics": {"ndcg@10": 0.5, "protocol": "leave one out"},
@@ -150,7 +156,7 @@ def test_the_openapi_document_describes_bodies_answers_and_problems(shared_clien
     body = operation["requestBody"]["content"]["application/json"]["schema"]
     assert body == {"$ref": "#/components/schemas/RecommendRequest"}
     assert schemas["RecommendRequest"]["examples"]
-    assert set(operation["responses"]) == {"200", "400", "404", "413", "422", "503"}
+    assert set(operation["responses"]) == {"200", "400", "404", "413", "422", "503", "504"}
     references = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
     assert references <= set(schemas)
     assert "/users/{user_id}/events" in document["paths"]

@@ -81,7 +81,7 @@ def test_the_help_describes_every_setting():
 def test_the_reference_lists_every_setting_with_its_default():
     rows = dict(re.findall(r"^\| `(RECJPQ_\w+)` \| (.+?) \|", REFERENCE, flags=re.MULTILINE))
     expected = {
-        f"RECJPQ_{name.upper()}": "usable cores" if field.default_factory else f"`{field.default}`"
+        f"RECJPQ_{name.upper()}": "usable cores / workers" if field.default_factory else f"`{field.default}`"
         for name, field in Settings.model_fields.items()
     }
     assert rows == expected
