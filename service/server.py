@@ -9,12 +9,14 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 
 import uvicorn
 
 from recjpq.errors import RecJPQError
 from service.app import create_app
+from service.connection import BoundedProtocol
 from service.errors import StartupError
 from service.logs import configure_logging
 from service.metrics import keep_values_of_worker
@@ -66,6 +68,8 @@ def make_server(settings: Settings, on_ready: Callable[[], None] = lambda: None)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
+        http=partial(BoundedProtocol, receive_timeout_s=settings.receive_timeout_s),  # type: ignore[arg-type]
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,  # it would write user ids
