@@ -1,5 +1,6 @@
 """Clients that send what no HTTP library would: a real server, and sockets."""
 
+import contextlib
 import json
 import socket
 import time
@@ -31,10 +32,9 @@ class Wire:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
-        try:
+        # A server that has refused may have closed already; its answer may still be there.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the server has refused already; its answer may still be there
 
     def read_all(self) -> bytes:
         """Read until the server closes."""
@@ -154,7 +154,7 @@ def test_a_connection_that_is_used_slowly_but_wholly_stays_open(wire):
     "head",
     [
         b"GET /livez HTTP/1.1\r\nX-Large: " + b"x" * 1_000_000,
-        b"GET /livez HTTP/1.1\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"y" * 90) for n in range(10_000)) + b"\r\n",
+        b"GET /livez HTTP/1.1\r\n" + b"".join(b"X-%d: yyyyyyyy\r\n" % n for n in range(50_000)) + b"\r\n",
         b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\n\r\n",
     ],
     ids=["one header", "many headers", "address"],
