@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from recjpq.attributes import Filters
-from recjpq.catalogue import Catalogue
 from recjpq.errors import FilterError
+from recjpq.growing_catalogue import GrowingCatalogue
 from recjpq.scoring import ItemIndices, TopK
 from service.errors import NoHistoryError, StoreUnavailableError
 from service.history import History
@@ -235,16 +235,16 @@ class Recommender:
         )
 
 
-def popular(catalogue: Catalogue, k: int, exclude: ItemIndices) -> TopK:
+def popular(catalogue: GrowingCatalogue, k: int, exclude: ItemIndices) -> TopK:
     """Return the k items with most interactions, with those counts as scores."""
     unwanted = np.unique(exclude)
-    candidates = catalogue.by_popularity[: k + len(unwanted)]  # enough if every unwanted one is among them
+    candidates = catalogue.most_popular(k + len(unwanted))  # enough if every unwanted one is among them
     ids = candidates[~np.isin(candidates, unwanted)][:k]
     return TopK(ids, catalogue.counts[ids].astype(np.float32))
 
 
 def popular_among(
-    catalogue: Catalogue,
+    catalogue: GrowingCatalogue,
     k: int,
     exclude: ItemIndices,
     candidates: ItemIndices | None,
@@ -252,10 +252,11 @@ def popular_among(
 ) -> TopK:
     """Return the k of some items with most interactions, ties to the lower index, as `popular` does."""
     eligible = np.unique(candidates) if candidates is not None else np.arange(catalogue.num_items)
+    eligible = eligible[catalogue.is_offered(eligible)]
     if filters:
         eligible = eligible[catalogue.allowed(filters)[eligible]]
     eligible = np.setdiff1d(eligible, exclude, assume_unique=False)
-    counts: npt.NDArray[np.int64] = catalogue.counts[eligible]
+    counts: npt.NDArray[np.integer[Any]] = catalogue.counts[eligible]
     if len(eligible) > k:
         least = np.partition(counts, len(counts) - k)[len(counts) - k]
         kept = np.flatnonzero(counts >= least)
