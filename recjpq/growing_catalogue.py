@@ -223,10 +223,16 @@ def _converted(value: Any, dtype: pa.DataType) -> Any:
         return None
     if pa.types.is_dictionary(dtype):
         return _converted(value, dtype.value_type)
+    if pa.types.is_list(dtype) or pa.types.is_large_list(dtype):
+        if not isinstance(value, list):  # text, for one, would be taken for its letters
+            raise TypeError("a column of lists needs a list")
+        return [_converted(element, dtype.value_type) for element in value]
     if pa.types.is_temporal(dtype) or pa.types.is_decimal(dtype):
         return pa.scalar(value, pa.string()).cast(dtype).as_py()
     if isinstance(value, bool) and not pa.types.is_boolean(dtype):
         raise TypeError("a truth value is neither a number nor text")
+    if pa.types.is_integer(dtype) and isinstance(value, float) and not value.is_integer():
+        raise TypeError("a column of whole numbers needs one")  # else it would be cut off
     if pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype):
         return base64.b64decode(value, validate=True)
     return pa.scalar(value, dtype).as_py()
