@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recjpq import _native
+from recjpq.attributes import Attributes, Filters
 from recjpq.errors import CatalogueError
 
 ITEM_ID = "item_id"
@@ -74,10 +75,34 @@ class Catalogue:
         """N, the number of items."""
         return len(self.item_codes)
 
+    @property
+    def metadata_types(self) -> dict[str, pa.DataType]:
+        """The metadata columns' Arrow types by name."""
+        return {name: c.type for name, c in zip(self.metadata_columns, self._metadata, strict=True)}
+
     @cached_property
     def by_popularity(self) -> npt.NDArray[np.int32]:
         """Item indices from most to least interactions, ties to the lower index, int32 (N,)."""
         return np.argsort(-self.counts, kind="stable").astype(np.int32)
+
+    @cached_property
+    def attributes(self) -> Attributes:
+        """The metadata columns, for conditions on them."""
+        return Attributes(dict(zip(self.metadata_columns, self._metadata, strict=True)), self.num_items)
+
+    def check_filters(self, filters: Filters) -> None:
+        """Raise FilterError for conditions that no item could ever meet; see `Attributes.check`."""
+        self.attributes.check(filters)
+
+    def allowed(self, filters: Filters) -> npt.NDArray[np.bool_]:
+        """Return which items meet conditions, bool (N,), not to be written to; see `Attributes.allowed`."""
+        return self.attributes.allowed(filters)
+
+    @cached_property
+    def sub_id_shares(self) -> npt.NDArray[np.float64]:
+        """Share of the items that have each sub-id in each split, (M, 256)."""
+        counts = [np.bincount(column, minlength=256) for column in self.item_codes.T]
+        return np.stack(counts) / self.num_items
 
     def indices_of(self, item_ids: Sequence[str]) -> npt.NDArray[np.int32]:
         """Return each id's item index, or -1 where the catalogue does not have it; int32 (len,).

@@ -4,6 +4,7 @@ RecJPQError
 ├── ScoringError (also ValueError)      a call to a scorer that cannot be answered
 ├── BackendUnavailableError             a scoring back-end that this machine does not have
 ├── NewItemError (also ValueError)      new items that cannot be given codes
+├── FilterError                         a condition that no item's attributes can meet
 ├── CatalogueError                      an items file that cannot be a catalogue
 └── ArtifactError                       an artifact that must not be loaded, one class per reason
     ├── ArtifactNotFoundError           no such directory
@@ -93,3 +94,15 @@ class ArtifactGoldenError(ArtifactError):
 
 class ArtifactExistsError(ArtifactError):
     """A version already exists where one was to be written; versions are immutable."""
+
+
+class FilterError(RecJPQError):
+    """A condition names an attribute that the catalogue does not have, or a value that it cannot have.
+
+    Attributes:
+        attribute: which. detail: what is wrong with it.
+    """
+
+    def __init__(self, attribute: str, detail: str) -> None:
+        super().__init__(f"{attribute}: {detail}")
+        self.attribute, self.detail = attribute, detail

@@ -1,71 +1,364 @@
-"""Encoding and scoring off the event loop, with a bound on what may wait.
+"""Encoding and scoring off the event loop: micro-batches, a bound on what may wait, nothing done in vain.
 
-This is the place of micro-batching: whatever gathers waiting requests into one encoder call does it behind
-`InferencePool.best`, and nothing else changes.
+A batch is whatever waited while the last one ran, up to a bound on its work. There is no timer: a request
+that finds a thread idle starts at once.
 """
 
 import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from time import perf_counter
 
 import numpy as np
+import numpy.typing as npt
 
+from recjpq.attributes import Filters
+from recjpq.errors import ScoringError
 from recjpq.scoring import ItemIndices, TopK
-from service.errors import OverloadedError
+from service.errors import ClientGoneError, DeadlineError, OverloadedError
 from service.model import Model
 from service.timings import Timings
+
+ROW_POSITIONS = 8
+"""What scoring and the overhead of a row weigh in the bounds on work, in positions of a history."""
+
+ObserveBatch = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One history to encode and score: item indices, oldest first, at least one; see `Scorer.top_k`."""
+    """One history to encode and score; see `Scorer.top_k`.
 
+    Attributes:
+        model: which model answers.
+        history: item indices, oldest first, at least one.
+        k: how many items.
+        exclude: items never to return.
+        candidates: the only items to consider, or None for all.
+        filters: what the items' attributes must be, or None.
+        explained: how many of the newest distinct items of the history to explain the result by; 0: none.
+    """
+
+    model: Model
     history: ItemIndices
     k: int
     exclude: ItemIndices
+    candidates: ItemIndices | None = None
+    filters: Filters | None = None
+    explained: int = 0
+
+    @property
+    def positions(self) -> int:
+        """Its work: positions to encode, with what a row costs besides."""
+        return (len(self.history) + ROW_POSITIONS) * (1 + min(self.explained, len(self.history)))
+
+
+@dataclass(frozen=True, slots=True)
+class Contributions:
+    """What each item of a history contributed to each result: score with it, less score without it.
+
+    Scores count from the mean over the catalogue, so that what all items gain is no contribution.
+
+    Attributes:
+        history: distinct item indices, the newest first, int32 (n,).
+        scores: float32 (results, n).
+    """
+
+    history: ItemIndices
+    scores: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A job's result; `contributions` is there if the job asked for it."""
+
+    best: TopK
+    contributions: Contributions | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """Jobs that came together and are answered together."""
+
+    jobs: Sequence[Job]
+    timings: Timings
+    deadline: float | None
+    done: asyncio.Future[list[Outcome]]
+    loop: asyncio.AbstractEventLoop
+    positions: int
+    queued: float = field(default_factory=perf_counter)
+
+    def is_wanted(self, now: float) -> bool:
+        """Say whether somebody still waits for the result; from any thread."""
+        return not self.done.done() and (self.deadline is None or now <= self.deadline)
+
+    def finish(self, outcomes: list[Outcome]) -> None:
+        """Hand the result over from a worker's thread."""
+        self._hand_over(lambda: self.done.set_result(outcomes))
+
+    def fail(self, error: Exception) -> None:
+        """Hand an error over from a worker's thread."""
+        self._hand_over(lambda: self.done.set_exception(error))
+
+    def expire(self) -> None:
+        """End the wait, on the event loop, because the deadline has passed."""
+        if not self.done.done():
+            self.done.set_exception(DeadlineError("the deadline passed"))
+
+    async def abandon_after(self, client_gone: Callable[[], Awaitable[None]]) -> None:
+        """End the wait when the client has left."""
+        await client_gone()
+        if not self.done.done():
+            self.done.set_exception(ClientGoneError("the client left while its request waited"))
+
+    def _hand_over(self, answer: Callable[[], None]) -> None:
+        def unless_done() -> None:
+            if not self.done.done():
+                answer()
+
+        with suppress(RuntimeError):  # the event loop has ended, and with it whoever waited
+            self.loop.call_soon_threadsafe(unless_done)
 
 
 class InferencePool:
-    """Threads that run one model; the runtime and the scorer release the GIL."""
+    """Threads that run models; ONNX Runtime and the scorer release the GIL.
 
-    def __init__(self, model: Model, *, workers: int, queue_limit: int) -> None:
-        self._model = model
+    One for each process, whatever number of models it serves: a job holds on to its model, so that a
+    model can be replaced while its jobs wait.
+    """
+
+    def __init__(
+        self, *, workers: int, queue_positions: int, batch_positions: int, observe_batch: ObserveBatch
+    ) -> None:
+        """Start the threads.
+
+        Args:
+            workers: how many.
+            queue_positions: bound on the work that waits, see `Job.positions`; a ticket larger than that
+                is taken when nothing waits.
+            batch_positions: bound on the padded positions of one encoder call; at least one history.
+            observe_batch: told the number of histories of each encoder call, from a worker's thread.
+        """
         self._workers = workers
-        self._queue_limit = queue_limit
+        self._queue_positions = queue_positions
+        self._batch_positions = batch_positions
+        self._observe_batch = observe_batch
+        self._accepted = 0  # tickets not yet answered; touched by the event loop only
+        self._lock = threading.Lock()  # for what follows, which workers change too
+        self._idle = 0
+        self._waiting = 0
+        self._waiting_positions = 0
+        self._queue: SimpleQueue[_Ticket | None] = SimpleQueue()
         self._threads = ThreadPoolExecutor(workers, "inference")
-        self._accepted = 0  # waiting or running; touched by the event loop only
+        for _ in range(workers):
+            self._threads.submit(self._work)
 
     @property
     def waiting(self) -> int:
         """How many accepted jobs no worker has taken yet."""
-        return max(0, self._accepted - self._workers)
+        return self._waiting
 
-    async def best(self, job: Job, timings: Timings) -> TopK:
-        """Return a history's best items, and record the stages queue, encode and score.
+    async def run(
+        self,
+        jobs: Sequence[Job],
+        timings: Timings,
+        deadline: float | None = None,
+        client_gone: Callable[[], Awaitable[None]] | None = None,
+    ) -> list[Outcome]:
+        """Return the jobs' results, and record the stages queue, encode and score.
+
+        Args:
+            jobs: at least one.
+            timings: of their request.
+            deadline: on `perf_counter`'s clock; what has not begun by then is not begun.
+            client_gone: returns when nobody waits for the answer any more; asked only if there is a wait.
 
         Raises:
-            OverloadedError: as many jobs wait as may; nothing was queued.
+            OverloadedError: as much waits as may; nothing was queued.
+            DeadlineError, ClientGoneError: it happened first.
         """
-        if self._accepted >= self._workers + self._queue_limit:
-            raise OverloadedError(f"{self.waiting} requests are waiting")
+        loop = asyncio.get_running_loop()
+        positions = sum(job.positions for job in jobs)
+        ticket = _Ticket(jobs, timings, deadline, loop.create_future(), loop, positions)
+        starts_at_once = self._accept(positions)
+        self._queue.put(ticket)
         self._accepted += 1
+        timer = None if deadline is None else loop.call_later(deadline - perf_counter(), ticket.expire)
+        watcher = None
+        if client_gone is not None and not starts_at_once:
+            watcher = loop.create_task(ticket.abandon_after(client_gone))
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._run, job, timings, perf_counter())
+            return await ticket.done
         finally:
             self._accepted -= 1
+            if timer is not None:
+                timer.cancel()
+            if watcher is not None:
+                watcher.cancel()
 
     def close(self) -> None:
-        """Wait for the jobs that run, and end the threads."""
+        """Wait for the jobs that were accepted, and end the threads."""
+        for _ in range(self._workers):
+            self._queue.put(None)
         self._threads.shutdown()
 
-    def _run(self, job: Job, timings: Timings, queued_at: float) -> TopK:
-        timings.started["queue"] = queued_at
-        timings.seconds["queue"] = perf_counter() - queued_at
-        with timings.measure("encode"):
-            item_codes = self._model.catalogue.item_codes[job.history][None]  # (1, L, M)
-            lengths = np.array([len(job.history)], dtype=np.int64)
-            score_tables = self._model.encoder.encode(item_codes, lengths)  # (1, M, V)
-        with timings.measure("score"):
-            return self._model.scorer.top_k(score_tables, job.k, exclude=[job.exclude])[0]
+    def _accept(self, positions: int) -> bool:
+        """Count a ticket as waiting, or refuse it; say whether a worker is free to begin it."""
+        with self._lock:
+            free = self._accepted < self._workers and self._waiting < self._workers
+            fits = self._waiting_positions + positions <= self._queue_positions
+            if not free and not (fits or (self._queue_positions and not self._waiting)):
+                raise OverloadedError(f"{self._waiting} requests are waiting")
+            self._waiting += 1
+            self._waiting_positions += positions
+        return free
+
+    def _work(self) -> None:
+        ends = False
+        while not ends:
+            tickets, ends = self._take()
+            if tickets:
+                self._serve(tickets)
+
+    def _take(self) -> tuple[list[_Ticket], bool]:
+        """Wait for a ticket and take what else waits, up to one batch, unless another worker is idle."""
+        tickets: list[_Ticket] = []
+        positions, ends = 0, False
+        with self._lock:
+            self._idle += 1
+        ticket = self._queue.get()
+        with self._lock:
+            self._idle -= 1
+        while True:
+            if ticket is None:
+                ends = True
+                break
+            tickets.append(ticket)
+            positions += ticket.positions
+            if self._idle or positions >= self._batch_positions:
+                break
+            try:
+                ticket = self._queue.get_nowait()
+            except Empty:
+                break
+        with self._lock:
+            self._waiting -= len(tickets)
+            self._waiting_positions -= sum(ticket.positions for ticket in tickets)
+        return tickets, ends
+
+    def _serve(self, tickets: list[_Ticket]) -> None:
+        now = perf_counter()
+        alive = []
+        for ticket in tickets:
+            ticket.timings.began |= {"queue": ticket.queued, "encode": now}
+            ticket.timings.seconds["queue"] = now - ticket.queued
+            if ticket.is_wanted(now):
+                alive.append(ticket)
+        try:
+            tables = self._encode(alive)
+        except Exception as error:  # whatever it is, those who wait must hear of it
+            for ticket in alive:
+                ticket.fail(error)
+            return
+        for ticket in alive:
+            ticket.timings.seconds["encode"] = perf_counter() - now
+        for ticket in alive:
+            if not ticket.is_wanted(perf_counter()):
+                continue
+            try:
+                with ticket.timings.measure("score"):
+                    outcomes = [self._score(job, tables[id(job)]) for job in ticket.jobs]
+            except Exception as error:  # as above
+                ticket.fail(error)
+            else:
+                ticket.finish(outcomes)
+
+    def _encode(self, tickets: list[_Ticket]) -> dict[int, npt.NDArray[np.float32]]:
+        """Return each job's score table by the job's identity, (1, M, V)."""
+        jobs = sorted((job for ticket in tickets for job in ticket.jobs), key=_by_model_and_length)
+        tables = {}
+        for batch in _batches(jobs, self._batch_positions):
+            encoded = self._encode_histories(batch[0].model, [job.history for job in batch])
+            for row, job in enumerate(batch):
+                tables[id(job)] = encoded[row : row + 1]
+        return tables
+
+    def _encode_histories(self, model: Model, histories: Sequence[ItemIndices]) -> npt.NDArray[np.float32]:
+        lengths = np.array([len(history) for history in histories], dtype=np.int64)
+        indices = np.zeros((len(histories), lengths.max()), dtype=np.int32)
+        for row, history in enumerate(histories):
+            indices[row, : len(history)] = history
+        self._observe_batch(len(histories))
+        return model.encoder.encode(model.catalogue.item_codes[indices], lengths)
+
+    def _score(self, job: Job, tables: npt.NDArray[np.float32]) -> Outcome:
+        best = _top_k(job, tables)
+        if not job.explained:
+            return Outcome(best)
+        distinct = _newest_distinct(job.history, job.explained)
+        without = [job.history[job.history != item] for item in distinct]
+        scores = np.zeros((len(distinct), len(best.ids)), dtype=np.float32)
+        whole = _above_mean(job.model, tables, best.ids)[0]
+        left = [row for row, history in enumerate(without) if len(history)]
+        width = max(1, self._batch_positions // len(job.history))
+        for start in range(0, len(left), width):
+            rows = left[start : start + width]
+            encoded = self._encode_histories(job.model, [without[row] for row in rows])
+            scores[rows] = _above_mean(job.model, encoded, best.ids)
+        return Outcome(best, Contributions(distinct, (whole - scores).T))
+
+
+def _by_model_and_length(job: Job) -> tuple[int, int]:
+    return id(job.model), len(job.history)
+
+
+def _batches(jobs: Sequence[Job], positions: int) -> Iterator[list[Job]]:
+    """Cut jobs, which are in order of length, into batches of one model and at most so many positions."""
+    batch: list[Job] = []
+    for job in jobs:
+        too_large = (len(batch) + 1) * len(job.history) > positions
+        if batch and (too_large or batch[0].model is not job.model):
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
+
+
+def _top_k(job: Job, tables: npt.NDArray[np.float32]) -> TopK:
+    scorer = job.model.scorer
+    while True:
+        num_items = scorer.num_items
+        try:
+            return scorer.top_k(tables, job.k, exclude=[job.exclude], allow=_allowed(job, num_items))[0]
+        except ScoringError:
+            if scorer.num_items == num_items:
+                raise  # else an item came between: what may be returned is decided once more
+
+
+def _allowed(job: Job, num_items: int) -> list[ItemIndices] | npt.NDArray[np.bool_] | None:
+    if job.filters is None:
+        return None if job.candidates is None else [job.candidates]
+    allowed = job.model.catalogue.allowed(job.filters)
+    if job.candidates is None:
+        return allowed[:num_items]
+    return [job.candidates[allowed[job.candidates]]]
+
+
+def _newest_distinct(history: ItemIndices, limit: int) -> ItemIndices:
+    distinct = list(dict.fromkeys(history[::-1].tolist()))[:limit]
+    return np.array(distinct, dtype=np.int32)
+
+
+def _above_mean(model: Model, tables: npt.NDArray[np.float32], items: ItemIndices) -> npt.NDArray[np.float32]:
+    """Return items' scores less the mean score over the catalogue, (B, items)."""
+    num_splits, num_sub_ids = tables.shape[1:]
+    codes = model.catalogue.item_codes[items]  # (items, M)
+    scores = tables[:, np.arange(num_splits), codes].sum(axis=2)
+    means = np.einsum("bmv,mv->b", tables, model.catalogue.sub_id_shares[:, :num_sub_ids])
+    above: npt.NDArray[np.float32] = (scores - means[:, None]).astype(np.float32)
+    return above

@@ -1,16 +1,20 @@
 """From a question to the best items; knows no HTTP, Redis or Prometheus."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from recjpq.catalogue import Catalogue
+from recjpq.attributes import Filters
+from recjpq.errors import FilterError
+from recjpq.growing_catalogue import GrowingCatalogue
 from recjpq.scoring import ItemIndices, TopK
 from service.errors import NoHistoryError, StoreUnavailableError
 from service.history import History
-from service.inference import InferencePool, Job
+from service.inference import Contributions, InferencePool, Job, Outcome
 from service.model import Model
 from service.store import SequenceStore
 from service.timings import Timings
@@ -18,6 +22,8 @@ from service.timings import Timings
 Strategy = Literal["model", "popular"]
 Degradation = Literal["store_unavailable"]
 Source = Literal["request", "store", "both", "none"]
+Variant = Literal["champion", "challenger"]
+ClientGone = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,10 @@ class Query:
         k: how many items.
         exclude_seen: whether no item of the whole history is recommended.
         exclude: ids never to recommend; unknown ones are ignored.
+        candidates: the only ids to consider, or None for all; unknown ones are ignored.
+        filters: what the items' attributes must be, or None.
         fallback: whether popular items are wanted when the history has no known item.
+        explain: whether to say which items of the history contributed.
     """
 
     history: Sequence[str] | None
@@ -38,7 +47,10 @@ class Query:
     k: int
     exclude_seen: bool
     exclude: Sequence[str]
+    candidates: Sequence[str] | None
+    filters: Filters | None
     fallback: bool
+    explain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,7 @@ class Recommendation:
         source: where the history came from.
         history: the whole history. used: how many of its items the model saw.
         model: which model the indices belong to.
+        contributions: what the history's items contributed, if it was asked for and a model answered.
     """
 
     best: TopK
@@ -63,61 +76,166 @@ class Recommendation:
     history: History
     used: int
     model: Model
+    contributions: Contributions | None = None
+
+
+Refusal = NoHistoryError | StoreUnavailableError | FilterError
+"""Why one query of several has no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A query whose history has been read and looked up."""
+
+    query: Query
+    stored: bool
+    history: History
+    window: ItemIndices
+    exclude: ItemIndices
+    candidates: ItemIndices | None
 
 
 class Recommender:
-    """One model, the sequences of its users, and the threads that run it."""
+    """One model, the sequences of its users, and the threads that run it.
 
-    def __init__(self, model: Model, store: SequenceStore, pool: InferencePool, stored_events: int) -> None:
+    Attributes:
+        model: which.
+        variant: what it is for the service.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        store: SequenceStore,
+        pool: InferencePool,
+        *,
+        stored_events: int,
+        explained_items: int,
+        variant: Variant = "champion",
+    ) -> None:
         self.model = model
+        self.variant = variant
         self._store = store
         self._pool = pool
         self._stored_events = stored_events
+        self._explained_items = explained_items
 
-    async def recommend(self, query: Query, timings: Timings) -> Recommendation:
-        """Answer a query, recording how long each stage took.
+    async def recommend(
+        self,
+        queries: Sequence[Query],
+        timings: Timings,
+        deadline: float | None = None,
+        client_gone: ClientGone | None = None,
+    ) -> list[Recommendation | Refusal]:
+        """Answer queries together: one read of the store, one place in the queue.
+
+        Args:
+            queries: at least one.
+            timings: told how long each stage took.
+            deadline: as `InferencePool.run`.
+            client_gone: as `InferencePool.run`.
+
+        Returns:
+            For each query its answer, or the error that it alone has: NoHistoryError (no known item, and no
+            fallback wanted), StoreUnavailableError (the same, but perhaps only because the store could not
+            be read) or FilterError.
 
         Raises:
-            NoHistoryError: no known item, and no fallback wanted.
-            StoreUnavailableError: the same, but perhaps only because the store could not be read.
-            OverloadedError: too many requests are waiting.
+            OverloadedError, DeadlineError, ClientGoneError: for all of them.
         """
-        stored = await self._read(query.user_id, timings)
-        degraded: tuple[Degradation, ...] = ("store_unavailable",) if stored is None else ()
-        history = History.look_up([*(stored or ()), *(query.history or ())], self.model.catalogue)
-        window = history.window(self.model.description.max_length)
-        exclude = self._exclude(query, history)
-        strategy: Strategy = "model" if window.size else "popular"
-        if window.size:
-            best = await self._pool.best(Job(window, query.k, exclude), timings)
-        elif query.fallback:
-            best = popular(self.model.catalogue, query.k, exclude)
-        elif degraded:
-            raise StoreUnavailableError("no history without the store, and no fallback wanted")
-        else:
-            raise NoHistoryError("the history has no item that the model knows")
-        exhausted = len(best.ids) < query.k
-        source = _source(query, stored)
-        return Recommendation(best, strategy, exhausted, degraded, source, history, len(window), self.model)
+        stored = await self._read(queries, timings)
+        plans = [self._plan(query, items) for query, items in zip(queries, stored, strict=True)]
+        refusals = [self._refusal(plan) for plan in plans]
+        jobs = [
+            self._job(plan)
+            for plan, refusal in zip(plans, refusals, strict=True)
+            if refusal is None and plan.window.size
+        ]
+        outcomes = iter(await self._pool.run(jobs, timings, deadline, client_gone) if jobs else ())
+        answers: list[Recommendation | Refusal] = []
+        for plan, refusal in zip(plans, refusals, strict=True):
+            if refusal is not None:
+                answers.append(refusal)
+            elif plan.window.size:
+                answers.append(self._answer(plan, "model", next(outcomes)))
+            else:
+                answers.append(self._answer(plan, "popular", Outcome(await self._popular(plan))))
+        return answers
 
-    async def _read(self, user_id: str | None, timings: Timings) -> list[str] | None:
-        """Return a user's stored item ids, oldest first, or None if the store failed."""
-        if user_id is None:
-            return []
+    async def _read(self, queries: Sequence[Query], timings: Timings) -> list[list[str] | None]:
+        """Return each user's stored item ids, oldest first; None if the store failed."""
+        users = list(dict.fromkeys(query.user_id for query in queries if query.user_id is not None))
+        if not users:
+            return [[] for _ in queries]
         with timings.measure("store"):
             try:
-                events = await self._store.read(user_id, self._stored_events)
+                sequences = await self._store.read_items(users, self._stored_events)
             except StoreUnavailableError:  # counted where it happened; the answer says so
-                return None
-        return [event.item_id for event in events]
+                return [None if query.user_id is not None else [] for query in queries]
+        items: dict[str | None, list[str]] = dict(zip(users, sequences, strict=True))
+        return [items.get(query.user_id, []) for query in queries]
 
-    def _exclude(self, query: Query, history: History) -> ItemIndices:
-        unwanted = self.model.catalogue.indices_of(query.exclude)
+    def _plan(self, query: Query, stored: list[str] | None) -> _Plan:
+        catalogue = self.model.catalogue
+        history = History.look_up([*(stored or ()), *(query.history or ())], catalogue)
+        unwanted = catalogue.indices_of(query.exclude)
         seen = history.known if query.exclude_seen else history.known[:0]
-        return np.concatenate([seen, unwanted[unwanted >= 0]])
+        candidates = None
+        if query.candidates is not None:
+            found = catalogue.indices_of(query.candidates)
+            candidates = found[found >= 0]
+        return _Plan(
+            query,
+            stored is not None,
+            history,
+            history.window(self.model.description.max_length),
+            np.concatenate([seen, unwanted[unwanted >= 0]]),
+            candidates,
+        )
+
+    def _refusal(self, plan: _Plan) -> Refusal | None:
+        if plan.query.filters:
+            try:
+                self.model.catalogue.check_filters(plan.query.filters)
+            except FilterError as error:
+                return error
+        if plan.window.size or plan.query.fallback:
+            return None
+        if plan.stored:
+            return NoHistoryError("The history has no item that the model knows.")
+        return StoreUnavailableError("no history without the store, and no fallback wanted")
+
+    def _job(self, plan: _Plan) -> Job:
+        query = plan.query
+        explained = self._explained_items if query.explain else 0
+        return Job(
+            self.model, plan.window, query.k, plan.exclude, plan.candidates, query.filters or None, explained
+        )
+
+    async def _popular(self, plan: _Plan) -> TopK:
+        query, catalogue = plan.query, self.model.catalogue
+        if plan.candidates is None and not query.filters:
+            return popular(catalogue, query.k, plan.exclude)
+        return await asyncio.to_thread(
+            popular_among, catalogue, query.k, plan.exclude, plan.candidates, query.filters
+        )
+
+    def _answer(self, plan: _Plan, strategy: Strategy, outcome: Outcome) -> Recommendation:
+        query = plan.query
+        return Recommendation(
+            outcome.best,
+            strategy,
+            exhausted=len(outcome.best.ids) < query.k,
+            degraded=() if plan.stored else ("store_unavailable",),
+            source=_source(query, plan.stored),
+            history=plan.history,
+            used=len(plan.window),
+            model=self.model,
+            contributions=outcome.contributions,
+        )
 
 
-def popular(catalogue: Catalogue, k: int, exclude: ItemIndices) -> TopK:
+def popular(catalogue: GrowingCatalogue, k: int, exclude: ItemIndices) -> TopK:
     """Return the k items with most interactions, with those counts as scores."""
     unwanted = np.unique(exclude)
     candidates = catalogue.by_popularity[: k + len(unwanted)]  # enough if every unwanted one is among them
@@ -125,8 +243,30 @@ def popular(catalogue: Catalogue, k: int, exclude: ItemIndices) -> TopK:
     return TopK(ids, catalogue.counts[ids].astype(np.float32))
 
 
-def _source(query: Query, stored: list[str] | None) -> Source:
-    from_store = query.user_id is not None and stored is not None
+def popular_among(
+    catalogue: GrowingCatalogue,
+    k: int,
+    exclude: ItemIndices,
+    candidates: ItemIndices | None,
+    filters: Filters | None,
+) -> TopK:
+    """Return the k of some items with most interactions, ties to the lower index, as `popular` does."""
+    eligible = np.unique(candidates) if candidates is not None else np.arange(catalogue.num_items)
+    eligible = eligible[catalogue.is_offered(eligible)]
+    if filters:
+        eligible = eligible[catalogue.allowed(filters)[eligible]]
+    eligible = np.setdiff1d(eligible, exclude, assume_unique=False)
+    counts: npt.NDArray[np.int64] = catalogue.counts[eligible]
+    if len(eligible) > k:
+        least = np.partition(counts, len(counts) - k)[len(counts) - k]
+        kept = np.flatnonzero(counts >= least)
+        eligible, counts = eligible[kept], counts[kept]
+    order = np.argsort(-counts, kind="stable")[:k]
+    return TopK(eligible[order].astype(np.int32), counts[order].astype(np.float32))
+
+
+def _source(query: Query, stored: bool) -> Source:
+    from_store = query.user_id is not None and stored
     if query.history is None:
         return "store" if from_store else "none"
     return "both" if from_store else "request"

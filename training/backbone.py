@@ -3,8 +3,6 @@
 Shapes: B batch, L length, N items, M splits, V sub-ids, D width, T tokens.
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -23,8 +21,6 @@ class Backbone(nn.Module):
 
     config: ModelConfig
     embedding: ItemEmbedding
-    legacy_export: ClassVar[bool] = False
-    """Whether the graph must come from PyTorch's older ONNX exporter."""
 
     def __init__(self, config: ModelConfig, embedding: ItemEmbedding) -> None:
         super().__init__()

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from training.backbone import Backbone
+from training.bert4rec import BERT4Rec
+from training.embedding import RecJPQEmbedding
 from training.errors import ExportError
+from training.sasrec import SASRec
+from training.transformer_graph import OPSET, transformer_graph
 
 INPUTS = ("item_codes", "lengths")
 OUTPUT = "score_tables"
-OPSET = 18
 TOLERANCE = 1e-4
 """Largest difference between ONNX Runtime's and PyTorch's tables, as a share of the largest entry."""
 
@@ -42,40 +45,28 @@ def encoder_graph(model: Backbone) -> onnx.ModelProto:
     Raises:
         ExportError: the graph's inputs or output are not of that form, or its tables differ from PyTorch's.
     """
-    module = _EncoderModule(model).cpu().eval()
-    num_splits, num_sub_ids = model.embedding.table_shape
-    # Example sizes are neither 0 nor 1, which torch.export would fix, nor equal to one another.
-    example = (torch.zeros((2, 3, num_splits), dtype=torch.uint8), torch.tensor([3, 2]))
-    # The exporters' own deprecations and their notes on torchvision, which users cannot act on.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        graph = (_export_legacy if model.legacy_export else _export)(module, example)
-    _check_form(graph, num_splits, num_sub_ids)
+    model.cpu().eval()
+    if isinstance(model, SASRec | BERT4Rec) and isinstance(model.embedding, RecJPQEmbedding):
+        graph = transformer_graph(model, model.embedding)
+    else:
+        graph = _export(model)
+    _check_form(graph, *model.embedding.table_shape)
     check_tables(model, graph.SerializeToString())
     return graph
 
 
-def _export(module: _EncoderModule, example: tuple[Tensor, Tensor]) -> onnx.ModelProto:
-    batch, length = torch.export.Dim("B"), torch.export.Dim("L")
-    program = torch.onnx.export(
-        module,
-        example,
-        dynamo=True,
-        verbose=False,
-        input_names=list(INPUTS),
-        output_names=[OUTPUT],
-        dynamic_shapes=({0: batch, 1: length}, {0: batch}),
-        opset_version=OPSET,
-    )
-    if program is None:
-        raise ExportError("torch.onnx.export gave no graph; this release of torch is not supported")
-    graph: onnx.ModelProto = program.model_proto
-    return graph
+def _export(model: Backbone) -> onnx.ModelProto:
+    """Return the graph that PyTorch's older exporter makes.
 
-
-def _export_legacy(module: _EncoderModule, example: tuple[Tensor, Tensor]) -> onnx.ModelProto:
-    with tempfile.TemporaryDirectory() as directory:
+    A second export of a GRU in one process by the newer one fixes L, without a word (torch 2.13).
+    """
+    module = _EncoderModule(model).cpu().eval()
+    # Example sizes are neither 0 nor 1, nor equal to one another.
+    example = (torch.zeros((2, 3, model.embedding.table_shape[0]), dtype=torch.uint8), torch.tensor([3, 2]))
+    # The exporter's own deprecations and its notes on torchvision, which users cannot act on.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         path = Path(directory) / "encoder.onnx"
         torch.onnx.export(
             module,

@@ -20,13 +20,14 @@ from recjpq.scoring import load_scorer
 from training.backbone import Backbone
 from training.config import Config
 from training.dataset import ITEM_TABLE, Dataset
+from training.embedding import RecJPQEmbedding
 from training.encoder_graph import TOLERANCE, encoder_graph, onnx_encoder
 from training.errors import ExportError
 from training.recommender_graph import recommender_graph
 
 GOLDEN_HISTORIES = 8
 GOLDEN_K = 10
-LIBRARIES = ("recjpq", "numpy", "torch", "onnx", "onnxscript", "onnxruntime")
+LIBRARIES = ("recjpq", "numpy", "torch", "onnx", "onnxruntime")
 
 
 def export(
@@ -44,7 +45,7 @@ def export(
             PyTorch and the scorer give.
         ArtifactExistsError: the version is there already.
     """
-    if config.model.item_embedding == "full":
+    if not isinstance(model.embedding, RecJPQEmbedding):
         raise ExportError(
             "model.item_embedding is 'full', expected 'recjpq': an artifact holds codes and an encoder of "
             "score tables; a full item table can be trained and evaluated, to compare with, and not be served"
@@ -81,6 +82,7 @@ def export(
         item_codes=item_codes,
         items=pq.read_table(dataset.path / ITEM_TABLE),
         golden=golden,
+        sub_embeddings=model.embedding.sub_embeddings.detach().cpu().numpy(),
     )
 
 

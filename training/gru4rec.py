@@ -1,7 +1,5 @@
 """GRU4Rec (Hidasi et al., ICLR 2016), trained as SASRec is: the next item at every position."""
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 
 from training.backbone import Backbone
@@ -15,9 +13,6 @@ class GRU4Rec(Backbone):
 
     Rows are left-aligned, so their padding comes after every state that is used and needs no packing.
     """
-
-    # A second export of a GRU in one process by the newer exporter fixes L, without a word (torch 2.13).
-    legacy_export: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, embedding: ItemEmbedding) -> None:
         super().__init__(config, embedding)

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +33,15 @@ class Artifact:
         manifest: what it says of itself.
         catalogue: its items; the codes are memory-mapped, so that processes share them.
         golden: histories to replay (`recjpq.artifact.replay`) before serving.
+        sub_embeddings: the model's input and output embedding, float32 (M, V, W), memory-mapped: W = D where
+            an item is their sum, W = D/M where they stand end to end. None if the artifact is older.
     """
 
     path: Path
     manifest: Manifest
     catalogue: Catalogue
     golden: Golden
+    sub_embeddings: npt.NDArray[np.float32] | None = None
 
     @property
     def encoder_path(self) -> Path:
@@ -86,7 +90,11 @@ def load_artifact(path: Path) -> Artifact:
     item_codes = _load_codes(path / names.ITEM_CODES, manifest.model)
     golden = Golden.load(path / names.GOLDEN)
     _check_golden(path / names.GOLDEN, golden, manifest.model)
-    return Artifact(path, manifest, Catalogue.load(path / names.ITEMS, item_codes), golden)
+    sub_embeddings = None
+    if names.SUB_EMBEDDINGS in manifest.files:
+        sub_embeddings = _load_sub_embeddings(path / names.SUB_EMBEDDINGS, manifest.model)
+    catalogue = Catalogue.load(path / names.ITEMS, item_codes)
+    return Artifact(path, manifest, catalogue, golden, sub_embeddings)
 
 
 def sha256_of(path: Path) -> str:
@@ -108,13 +116,18 @@ def _check_file(path: Path, entry: FileEntry) -> None:
         )
 
 
-def _load_codes(path: Path, model: ModelDescription) -> npt.NDArray[np.uint8]:
+def _load_array(path: Path, dtype: type[np.generic]) -> npt.NDArray[Any]:
     try:
-        codes: npt.NDArray[np.uint8] = np.lib.format.open_memmap(path, mode="r")  # refuses pickles
+        array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # refuses pickles
     except ValueError as error:
         raise ArtifactDtypeError(f"{path}: not a NumPy array file ({error})") from error
-    if codes.dtype != np.uint8:
-        raise ArtifactDtypeError(f"{path}: found dtype {codes.dtype}, expected uint8")
+    if array.dtype != dtype:
+        raise ArtifactDtypeError(f"{path}: found dtype {array.dtype}, expected {np.dtype(dtype)}")
+    return array
+
+
+def _load_codes(path: Path, model: ModelDescription) -> npt.NDArray[np.uint8]:
+    codes = _load_array(path, np.uint8)
     if codes.shape != (model.num_items, model.num_splits):
         raise ArtifactShapeError(
             f"{path}: found shape {codes.shape}, the manifest says ({model.num_items}, {model.num_splits})"
@@ -124,6 +137,18 @@ def _load_codes(path: Path, model: ModelDescription) -> npt.NDArray[np.uint8]:
             f"{path}: found sub-id {largest}, expected less than V={model.num_sub_ids}"
         )
     return codes
+
+
+def _load_sub_embeddings(path: Path, model: ModelDescription) -> npt.NDArray[np.float32]:
+    sub_embeddings = _load_array(path, np.float32)
+    shape, M, V = sub_embeddings.shape, model.num_splits, model.num_sub_ids
+    if shape[:-1] != (M, V) or model.dim not in {shape[-1], shape[-1] * M}:
+        raise ArtifactShapeError(
+            f"{path}: found shape {shape}, the manifest says ({M}, {V}, W), W being D={model.dim} or D/M"
+        )
+    if not np.isfinite(sub_embeddings).all():
+        raise ArtifactDtypeError(f"{path}: found NaN or infinity, expected finite float32")
+    return sub_embeddings
 
 
 def _check_golden(path: Path, golden: Golden, model: ModelDescription) -> None:

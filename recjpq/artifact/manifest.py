@@ -17,7 +17,10 @@ RECOMMENDER = "recommender.onnx"
 ITEM_CODES = "item_codes.npy"
 ITEMS = "items.parquet"
 GOLDEN = "golden.npz"
+SUB_EMBEDDINGS = "sub_embeddings.npy"
 FILES = (ENCODER, GOLDEN, ITEM_CODES, ITEMS, RECOMMENDER)
+OPTIONAL_FILES = (SUB_EMBEDDINGS,)
+"""Files that artifacts of earlier releases lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +152,11 @@ def _check_created_at(path: Path, created_at: str) -> None:
 
 def _files(path: Path, fields: dict[str, Any]) -> dict[str, FileEntry]:
     entries = fields.get("files")
-    if not isinstance(entries, dict) or sorted(entries) != sorted(FILES):
+    if not isinstance(entries, dict) or sorted(entries.keys() - set(OPTIONAL_FILES)) != sorted(FILES):
         found = sorted(entries) if isinstance(entries, dict) else entries
-        raise ArtifactManifestError(f"{path}: files lists {found}, expected {sorted(FILES)}")
+        raise ArtifactManifestError(
+            f"{path}: files lists {found}, expected {sorted(FILES)} and perhaps {', '.join(OPTIONAL_FILES)}"
+        )
     return {name: _file(path, name, entry) for name, entry in entries.items()}
 
 

@@ -6,7 +6,9 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,7 @@ def write_artifact(
     item_codes: npt.NDArray[np.uint8],
     items: pa.Table,
     golden: Golden,
+    sub_embeddings: npt.NDArray[np.float32] | None = None,
 ) -> Path:
     """Write `parent/<version>` and return its path.
 
@@ -51,15 +54,15 @@ def write_artifact(
     with _publish(parent / model.version) as directory:
         (directory / names.ENCODER).write_bytes(encoder)
         (directory / names.RECOMMENDER).write_bytes(recommender)
-        np.save(directory / names.ITEM_CODES, np.ascontiguousarray(item_codes), allow_pickle=False)
+        arrays: dict[str, npt.NDArray[Any]] = {names.ITEM_CODES: item_codes}
+        if sub_embeddings is not None:
+            arrays[names.SUB_EMBEDDINGS] = sub_embeddings
+        for name, array in arrays.items():
+            np.save(directory / name, np.ascontiguousarray(array), allow_pickle=False)
         pq.write_table(items, directory / names.ITEMS, compression="zstd")
         golden.save(directory / names.GOLDEN)
-        files = {name: _entry(directory / name) for name in names.FILES}
-        codes_entry = files[names.ITEM_CODES]
-        files[names.ITEM_CODES] = FileEntry(
-            codes_entry.sha256, codes_entry.size_bytes, tuple(item_codes.shape), str(item_codes.dtype)
-        )
-        for name in names.FILES:
+        files = {name: _entry(directory / name, arrays.get(name)) for name in {*names.FILES, *arrays}}
+        for name in files:
             _sync(directory / name)
         (directory / names.MANIFEST).write_text(Manifest(model, files).to_json())
     return parent / model.version
@@ -106,8 +109,9 @@ def _rename(partial: Path, path: Path) -> None:
     _sync(path.parent)
 
 
-def _entry(path: Path) -> FileEntry:
-    return FileEntry(sha256_of(path), path.stat().st_size)
+def _entry(path: Path, array: npt.NDArray[Any] | None) -> FileEntry:
+    entry = FileEntry(sha256_of(path), path.stat().st_size)
+    return entry if array is None else replace(entry, shape=tuple(array.shape), dtype=str(array.dtype))
 
 
 def _sync(path: Path) -> None:

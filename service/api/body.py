@@ -10,6 +10,8 @@ from service.errors import BodyTooLargeError, InvalidRequestError, MalformedBody
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
+_TAGS = {"id", "entry", "str", "bool", "int", "float"}
+
 
 async def read_body(request: Request, kind: type[Parsed], max_bytes: int) -> Parsed:
     """Read and validate a request's body; its declared media type does not matter.
@@ -19,18 +21,33 @@ async def read_body(request: Request, kind: type[Parsed], max_bytes: int) -> Par
         MalformedBodyError: not JSON.
         InvalidRequestError: JSON, but not a `kind`.
     """
+    return parse_body(await read_bytes(request, max_bytes), kind)
+
+
+async def read_bytes(request: Request, max_bytes: int) -> bytes:
+    """Read a request's body; raises BodyTooLargeError, and does not read what follows."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > max_bytes:
             raise BodyTooLargeError(f"The body has more than {max_bytes} bytes.")
+    return bytes(body)
+
+
+def parse_body(body: bytes, kind: type[Parsed]) -> Parsed:
+    """Validate JSON; raises MalformedBodyError and InvalidRequestError as `read_body`."""
     try:
-        return kind.model_validate_json(bytes(body))
+        return kind.model_validate_json(body)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False, include_context=False)
-        if details[0]["type"] == "json_invalid":
-            raise MalformedBodyError(f"{details[0]['msg']}.") from error
-        raise InvalidRequestError([_violation(detail) for detail in details]) from error
+        raise refusal_of(error) from error
+
+
+def refusal_of(error: ValidationError) -> MalformedBodyError | InvalidRequestError:
+    """Return what to tell the caller of a body that does not validate."""
+    details = error.errors(include_url=False, include_input=False, include_context=False)
+    if details[0]["type"] == "json_invalid":
+        return MalformedBodyError(f"{details[0]['msg']}.")
+    return InvalidRequestError([_violation(detail) for detail in details])
 
 
 def pointer(*location: str | int) -> str:
@@ -39,7 +56,10 @@ def pointer(*location: str | int) -> str:
 
 
 def _violation(detail: ErrorDetails) -> Violation:
-    location = list(detail["loc"])
-    if len(location) > 2 and location[0] == "history" and location[2] in ("id", "entry"):
-        del location[2]  # the tag of a union's branch, which the body does not have
+    # The tags of a union's branches are no part of the body.
+    location = [
+        part
+        for place, part in enumerate(detail["loc"])
+        if not (part in _TAGS and place >= 2 and isinstance(detail["loc"][place - 1], int))
+    ]
     return Violation(detail["msg"], pointer(*location))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AwareDatetime,
@@ -10,13 +10,19 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    FiniteFloat,
+    StrictBool,
+    StrictInt,
+    StrictStr,
     StringConstraints,
     Tag,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from service.recommender import Degradation, Source, Strategy
+from recjpq.attributes import Condition, Filters
+from service.api.problems import Problem
+from service.recommender import Degradation, Query, Source, Strategy
 from service.store import Event
 
 MAX_ID_LENGTH = 256
@@ -50,6 +56,8 @@ def _entry_kind(value: object) -> str | None:
     return "entry" if isinstance(value, dict | HistoryEntry) else None
 
 
+AttributeValue = StrictStr | StrictBool | StrictInt | FiniteFloat
+
 HistoryItem = Annotated[
     Annotated[Identifier, Tag("id")] | Annotated[HistoryEntry, Tag("entry")],
     Discriminator(
@@ -58,6 +66,22 @@ HistoryItem = Annotated[
         custom_error_message="Input should be an item id or an object with item_id",
     ),
 ]
+
+
+class Filter(Body):
+    """What one attribute must be; every part that is given must hold."""
+
+    any_of: Annotated[list[AttributeValue], Field(min_length=1)] | None = Field(
+        None, alias="any", description="It has at least one of these values"
+    )
+    none_of: list[AttributeValue] = Field([], alias="none", description="It has none of these values")
+    at_least: FiniteFloat | None = Field(None, alias="min", description="It is a number of at least this")
+    at_most: FiniteFloat | None = Field(None, alias="max", description="It is a number of at most this")
+
+    def to_condition(self) -> Condition:
+        """Return it in the catalogue's form."""
+        any_of = None if self.any_of is None else tuple(self.any_of)
+        return Condition(any_of, tuple(self.none_of), self.at_least, self.at_most)
 
 
 class RecommendRequest(Body):
@@ -70,12 +94,26 @@ class RecommendRequest(Body):
     user_id: Identifier | None = Field(None, description="Whose stored history to use; `history` follows it")
     k: Annotated[int, Field(ge=1)] = 10
     exclude_seen: bool = Field(True, description="Leave out every item of the whole history")
-    exclude: list[Identifier] = Field([], description="Item ids to leave out")
+    exclude: list[Identifier] = Field(default_factory=list, description="Item ids to leave out")
+    candidates: list[Identifier] | None = Field(
+        None, description="The only item ids to consider; unknown ones are ignored"
+    )
+    filters: dict[Identifier, Filter] = Field(
+        default_factory=dict, description="Conditions on items' metadata by column, all of which must hold"
+    )
     fallback: Literal["popular", "none"] = Field("popular", description="If no item of the history is known")
-    include: list[Literal["metadata", "scores"]] = ["metadata", "scores"]
+    include: tuple[Literal["metadata", "scores", "explanation"], ...] = ("metadata", "scores")
+    timeout_ms: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="How long the caller waits; a request that has not begun by then is not begun"
+    )
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"history": ["i1", "i3"], "k": 5}, {"user_id": "u42", "k": 5}]}
+        json_schema_extra={
+            "examples": [
+                {"history": ["i1", "i3"], "k": 5},
+                {"user_id": "u42", "k": 5, "include": ["metadata", "explanation"], "timeout_ms": 1000},
+            ]
+        }
     )
 
     @model_validator(mode="after")
@@ -89,11 +127,52 @@ class RecommendRequest(Body):
         if self.history is None:
             return None
         entries = [entry for entry in self.history if isinstance(entry, HistoryEntry)]
+        if not entries:
+            return cast("list[str]", self.history)
         times = [entry.timestamp for entry in entries if entry.timestamp is not None]
         if len(times) == len(self.history):
             order = sorted(range(len(times)), key=times.__getitem__)  # stable
             return [entries[position].item_id for position in order]
         return [entry if isinstance(entry, str) else entry.item_id for entry in self.history]
+
+    def to_filters(self) -> Filters:
+        """Return the filters in the catalogue's form."""
+        return tuple((name, given.to_condition()) for name, given in self.filters.items())
+
+    def to_query(self) -> Query:
+        """Return the question in the recommender's form."""
+        return Query(
+            history=self.item_ids(),
+            user_id=self.user_id,
+            k=self.k,
+            exclude_seen=self.exclude_seen,
+            exclude=self.exclude,
+            candidates=self.candidates,
+            filters=self.to_filters() or None,
+            fallback=self.fallback == "popular",
+            explain="explanation" in self.include,
+        )
+
+
+class PlainRecommendRequest(RecommendRequest):
+    """The same with ids alone: what most requests are, and validated without a call into Python."""
+
+    history: list[Identifier] | None = None  # type: ignore[assignment]  # a narrower list, never written to
+
+
+class BatchRequest(Body):
+    """Several questions, answered together."""
+
+    requests: Annotated[list[RecommendRequest], Field(min_length=1)]
+    timeout_ms: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Of the whole batch, in place of those of its requests"
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"requests": [{"history": ["i1", "i3"], "k": 5}, {"user_id": "u42", "k": 5}]}]
+        }
+    )
 
 
 class EventBody(Body):
@@ -133,13 +212,23 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=(), ser_json_bytes="base64")
 
 
+class Contribution(Answer):
+    """How much an item of the history raised a recommended item's score."""
+
+    item_id: str
+    contribution: float = Field(description="The score, less the score of the same history without the item")
+
+
 class RecommendedItem(Answer):
-    """One item; `score` and `metadata` are there if `include` names them."""
+    """One item; `score`, `metadata` and `explanation` are there if `include` names them."""
 
     item_id: str
     rank: int
     score: float | None = None
     metadata: dict[str, Any] | None = None
+    explanation: list[Contribution] | None = Field(
+        None, description="The items of the history that contributed most, the first the most"
+    )
 
 
 class ModelName(Answer):
@@ -168,6 +257,13 @@ class RecommendResponse(Answer):
     degraded: list[Degradation]
     model: ModelName
     history: HistoryUse
+
+
+class BatchResponse(Answer):
+    """For each request, in their order, what `POST /recommend` would answer, or the problem it has."""
+
+    request_id: str
+    results: list[RecommendResponse | Problem]
 
 
 class AppendResponse(Answer):
@@ -219,29 +315,49 @@ class Limits(Answer):
     max_k: int
     max_history: int
     max_exclude: int
+    max_candidates: int
+    max_filter_values: int
+    max_batch: int
+    max_timeout_ms: int
+    max_new_items: int
     max_events: int
     max_body_bytes: int
     max_id_length: int
 
 
-class ModelResponse(Answer):
-    """The served model."""
+class ServedModel(Answer):
+    """A served model."""
 
     name: str
     version: str
     created_at: str
     backbone: str
-    sizes: Sizes
-    limits: Limits
+    sizes: Sizes = Field(description="As the model was exported")
+    added_items: int = Field(description="Items added since, while serving")
+    retired_items: int = Field(description="Items that are recommended no more")
     metrics: dict[str, Any] = Field(description="Offline metrics with the protocol they were measured under")
     providers: list[str] = Field(description="ONNX Runtime's execution providers, the one in use first")
     scorer: str
 
 
+class ChallengerModel(ServedModel):
+    """The model that serves a share of the users."""
+
+    share: float
+
+
+class ModelResponse(ServedModel):
+    """The served models, the champion first, and the limits of requests."""
+
+    limits: Limits
+    challenger: ChallengerModel | None
+    previous: str | None = Field(description="The version that a rollback brings back")
+
+
 class Status(Answer):
     """The answer of a probe."""
 
-    status: Literal["alive", "ready"]
+    status: Literal["alive", "ready", "started"]
 
 
 def to_ms(timestamp: datetime) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Literal, TypeVar
 
@@ -11,7 +12,7 @@ from service.store.protocol import AppendResult, Event, SequenceStore
 
 T = TypeVar("T")
 
-Operation = Literal["append", "read", "delete", "ping"]
+Operation = Literal["append", "read", "read_items", "delete", "ping"]
 Observe = Callable[[Operation, float, bool], None]
 """``observe(operation, seconds, succeeded)``, called once for each call that reached the store."""
 
@@ -43,67 +44,84 @@ class Breaker:
         self._open_until = self._clock() + self._reset_s
 
 
+@dataclass(slots=True)
+class _Side:
+    """The reads, or the writes: each may fail while the other does not."""
+
+    name: Literal["reads", "writes"]
+    timeout_s: float
+    breaker: Breaker
+    up: bool = True
+
+
 class GuardedStore:
-    """Calls a store so that it fails soon, and is left alone while it does; a `SequenceStore` itself."""
+    """Calls a store so that it fails soon, and is left alone while it does; a `SequenceStore` itself.
+
+    Reads and writes have a breaker each: a server out of memory, a read-only replica or a locked file
+    refuses every write and answers every read.
+    """
 
     def __init__(
         self,
         store: SequenceStore,
-        breaker: Breaker,
+        make_breaker: Callable[[], Breaker],
         observe: Observe,
         *,
         read_timeout_s: float,
         write_timeout_s: float,
     ) -> None:
         self._store = store
-        self._breaker = breaker
         self._observe = observe
-        self._read_timeout_s = read_timeout_s
-        self._write_timeout_s = write_timeout_s
-        self._up = True
+        self._reads = _Side("reads", read_timeout_s, make_breaker())
+        self._writes = _Side("writes", write_timeout_s, make_breaker())
 
     async def append(self, user_id: str, events: Sequence[Event]) -> AppendResult:
         """See `SequenceStore.append`."""
-        return await self._call("append", self._write_timeout_s, lambda: self._store.append(user_id, events))
+        return await self._call(self._writes, "append", lambda: self._store.append(user_id, events))
 
     async def read(self, user_id: str, limit: int) -> list[Event]:
         """See `SequenceStore.read`."""
-        return await self._call("read", self._read_timeout_s, lambda: self._store.read(user_id, limit))
+        return await self._call(self._reads, "read", lambda: self._store.read(user_id, limit))
+
+    async def read_items(self, user_ids: Sequence[str], limit: int) -> list[list[str]]:
+        """See `SequenceStore.read_items`; the deadline is that of one read."""
+        return await self._call(self._reads, "read_items", lambda: self._store.read_items(user_ids, limit))
 
     async def delete(self, user_id: str) -> None:
         """See `SequenceStore.delete`."""
-        await self._call("delete", self._write_timeout_s, lambda: self._store.delete(user_id))
+        await self._call(self._writes, "delete", lambda: self._store.delete(user_id))
 
     async def ping(self) -> None:
         """See `SequenceStore.ping`."""
-        await self._call("ping", self._read_timeout_s, self._store.ping)
+        await self._call(self._reads, "ping", self._store.ping)
 
     async def close(self) -> None:
         """See `SequenceStore.close`."""
         await self._store.close()
 
-    async def _call(self, operation: Operation, timeout_s: float, call: Callable[[], Awaitable[T]]) -> T:
-        if not self._breaker.allows():
+    async def _call(self, side: _Side, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
+        if not side.breaker.allows():
             raise StoreUnavailableError(f"{operation}: not tried, the last calls failed")
         started = perf_counter()
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(side.timeout_s):
                 result = await call()
         except TimeoutError as error:
-            self._ended(operation, started, f"no answer in {timeout_s} s")
-            raise StoreUnavailableError(f"{operation}: no answer in {timeout_s} s") from error
+            failure = f"no answer in {side.timeout_s} s"
+            self._ended(side, operation, started, failure)
+            raise StoreUnavailableError(f"{operation}: {failure}") from error
         except StoreUnavailableError as error:
-            self._ended(operation, started, str(error))
+            self._ended(side, operation, started, str(error))
             raise
-        self._ended(operation, started, None)
+        self._ended(side, operation, started, None)
         return result
 
-    def _ended(self, operation: Operation, started: float, failure: str | None) -> None:
+    def _ended(self, side: _Side, operation: Operation, started: float, failure: str | None) -> None:
         """Tell the breaker and the observer, and the log when the store goes or comes back."""
-        if failure is not None and self._up:
-            _log.warning("the sequence store is unavailable: %s: %s", operation, failure)
-        elif failure is None and not self._up:
-            _log.info("the sequence store is back")
-        self._up = failure is None
-        self._breaker.record(succeeded=self._up)
-        self._observe(operation, perf_counter() - started, self._up)
+        if failure is not None and side.up:
+            _log.warning("the sequence store is unavailable for %s: %s: %s", side.name, operation, failure)
+        elif failure is None and not side.up:
+            _log.info("the sequence store is back for %s", side.name)
+        side.up = failure is None
+        side.breaker.record(succeeded=side.up)
+        self._observe(operation, perf_counter() - started, side.up)

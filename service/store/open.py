@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from service.errors import SettingsError
 from service.store.protocol import Retention, SequenceStore
+from service.store.redis_cluster import SCHEMES, RedisCluster
+from service.store.redis_connection import RedisConnection
 from service.store.redis_store import RedisStore
 from service.store.sqlite_store import SqliteStore
 
@@ -15,9 +17,7 @@ class StoreOptions:
     """What a store needs to know beside its URL; times in seconds."""
 
     retention: Retention
-    connect_timeout_s: float
     write_timeout_s: float
-    connections: int
 
 
 def open_store(url: str, options: StoreOptions) -> SequenceStore:
@@ -27,7 +27,7 @@ def open_store(url: str, options: StoreOptions) -> SequenceStore:
 
     Raises:
         StoreSchemaError: the SQLite file cannot be opened by this release.
-        SettingsError: redis-py does not understand the URL.
+        SettingsError: the URL cannot be understood.
     """
     try:
         return STORES[urlsplit(url).scheme](url, options)
@@ -36,13 +36,11 @@ def open_store(url: str, options: StoreOptions) -> SequenceStore:
 
 
 def _redis(url: str, options: StoreOptions) -> SequenceStore:
-    return RedisStore(
-        url,
-        options.retention,
-        connections=options.connections,
-        connect_timeout_s=options.connect_timeout_s,
-        timeout_s=options.write_timeout_s,
-    )
+    return RedisStore(RedisConnection(url, timeout_s=options.write_timeout_s), options.retention)
+
+
+def _redis_cluster(url: str, options: StoreOptions) -> SequenceStore:
+    return RedisStore(RedisCluster(url, timeout_s=options.write_timeout_s), options.retention)
 
 
 def _sqlite(url: str, options: StoreOptions) -> SequenceStore:
@@ -54,5 +52,7 @@ def _sqlite(url: str, options: StoreOptions) -> SequenceStore:
 STORES: dict[str, Callable[[str, StoreOptions], SequenceStore]] = {
     "redis": _redis,
     "rediss": _redis,
+    "unix": _redis,
+    **dict.fromkeys(SCHEMES, _redis_cluster),
     "sqlite": _sqlite,
 }

@@ -71,6 +71,10 @@ class SequenceStore(Protocol):
         """Return the last `limit` events (at least 1), oldest first; none for a user never seen."""
         ...
 
+    async def read_items(self, user_ids: Sequence[str], limit: int) -> list[list[str]]:
+        """Return for each user the item ids of what `read` returns, in one round trip; users may repeat."""
+        ...
+
     async def delete(self, user_id: str) -> None:
         """Forget a user; late replays do not bring back what happened until now for 24 hours."""
         ...

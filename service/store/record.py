@@ -21,6 +21,7 @@ from typing import Literal, Self
 from service.store.protocol import TOMBSTONE_MS, AppendResult, Event
 
 RECORD_VERSION = "1"
+_VERSION_FIELD = RECORD_VERSION.encode() + b"\t"
 _SEPARATOR = re.compile(r"[\t\n]")
 
 
@@ -65,6 +66,18 @@ class SequenceRecord:
         self.events.insert(bisect_right(self.events, event.time_ms, key=attrgetter("time_ms")), event)
         del self.events[:-max_events]
         return "stored"
+
+
+def last_items(record: bytes, limit: int) -> list[str]:
+    """Return the item ids of a stored form's last `limit` events, oldest first, without decoding the rest.
+
+    Three tabs stand in the header, and then two in each event's line; so between tabs every second text
+    from the fifth on is an item id. Raises ValueError if the record is not one of this release.
+    """
+    if not record.startswith(_VERSION_FIELD):
+        found = record.partition(b"\t")[0][:20].decode(errors="replace")
+        raise ValueError(f"record version {found!r}, expected {RECORD_VERSION!r}")
+    return record.decode().split("\t")[4::2][-limit:]
 
 
 def event_line(event: Event) -> str:

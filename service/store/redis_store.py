@@ -3,17 +3,16 @@
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from hashlib import sha1
 from importlib.resources import files
-from typing import cast
+from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from service.errors import StoreUnavailableError
 from service.store.protocol import TOMBSTONE_MS, AppendResult, Clock, Event, Retention, wall_clock_ms
-from service.store.record import SequenceRecord, event_line
+from service.store.record import SequenceRecord, event_line, last_items
+from service.store.redis_connection import RedisCommands
 
 _JITTER = 0.05  # share of the time to live: users who came together must not expire together
 
@@ -25,29 +24,10 @@ class RedisStore:
     one key: GET, SET, or one script. So it works in a cluster, and no other client sees a state between.
     """
 
-    def __init__(
-        self,
-        url: str,
-        retention: Retention,
-        *,
-        connections: int,
-        connect_timeout_s: float,
-        timeout_s: float,
-        clock: Clock = wall_clock_ms,
-    ) -> None:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=connections,
-            timeout=connect_timeout_s,  # for a free connection
-            socket_connect_timeout=connect_timeout_s,
-            socket_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),  # an append without event ids must not be sent twice
-            protocol=2,
-        )
-        self._redis = Redis.from_pool(pool)
-        self._append = self._redis.register_script(
-            files("service.store").joinpath("append.lua").read_text(encoding="utf-8")
-        )
+    def __init__(self, server: RedisCommands, retention: Retention, *, clock: Clock = wall_clock_ms) -> None:
+        self._server = server
+        self._script = files("service.store").joinpath("append.lua").read_text(encoding="utf-8")
+        self._script_digest = sha1(self._script.encode(), usedforsecurity=False).hexdigest()
         self._retention = retention
         self._clock = clock
 
@@ -58,29 +38,43 @@ class RedisStore:
         for event in events:
             arguments += (event.time_ms, event.event_id or "", event_line(event))
         async with _failures():
-            return AppendResult(*await self._append(keys=[_key(user_id)], args=arguments))
+            return AppendResult(*await self._run_script(_key(user_id), arguments))
 
     async def read(self, user_id: str, limit: int) -> list[Event]:
         """See `SequenceStore.read`."""
         async with _failures():
-            record = await self._redis.get(_key(user_id))
-            return [] if record is None else SequenceRecord.decode(cast("bytes", record)).events[-limit:]
+            record = await self._execute("GET", _key(user_id))
+            return [] if record is None else SequenceRecord.decode(record).events[-limit:]
+
+    async def read_items(self, user_ids: Sequence[str], limit: int) -> list[list[str]]:
+        """See `SequenceStore.read_items`."""
+        async with _failures():
+            records = await self._server.execute([("GET", _key(user_id)) for user_id in user_ids])
+            return [[] if record is None else last_items(record, limit) for record in records]
 
     async def delete(self, user_id: str) -> None:
         """See `SequenceStore.delete`."""
         tombstone = SequenceRecord(deleted_at_ms=self._clock()).encode()
         async with _failures():
-            await self._redis.set(_key(user_id), tombstone, px=TOMBSTONE_MS)
+            await self._execute("SET", _key(user_id), tombstone, "PX", TOMBSTONE_MS)
 
     async def ping(self) -> None:
         """See `SequenceStore.ping`."""
         async with _failures():
-            await self._redis.ping()
+            await self._execute("PING")
 
     async def close(self) -> None:
         """See `SequenceStore.close`."""
-        await self._redis.aclose()
-        await self._redis.connection_pool.disconnect()
+        await self._server.close()
+
+    async def _execute(self, *command: str | bytes | int) -> Any:
+        return (await self._server.execute([command]))[0]
+
+    async def _run_script(self, key: str, arguments: Sequence[int | str]) -> Any:
+        try:
+            return await self._execute("EVALSHA", self._script_digest, 1, key, *arguments)
+        except NoScriptError:  # a new server, or one that forgot: nothing has happened yet
+            return await self._execute("EVAL", self._script, 1, key, *arguments)
 
 
 def _key(user_id: str) -> str:

@@ -73,6 +73,7 @@ class TinyModel:
     items: pa.Table
     golden: Golden
     encode: Encode
+    sub_embeddings: np.ndarray | None
 
     def with_(self, **changes: object) -> "TinyModel":
         return replace(self, **changes)
@@ -86,6 +87,7 @@ class TinyModel:
             item_codes=self.item_codes,
             items=self.items,
             golden=self.golden,
+            sub_embeddings=self.sub_embeddings,
         )
 
 
@@ -125,7 +127,10 @@ def tiny() -> TinyModel:
     items = pa.table({
         "item_id": ["a", "b", "c", "d", "e", "f"], "count": [6, 5, 4, 3, 2, 1], "title": list("ABCDEF"),
     })  # fmt: skip
-    return TinyModel(model, b"encoder", b"recommender", item_codes, items, golden, count_codes)
+    sub_embeddings = np.arange(2 * 4 * 4, dtype=np.float32).reshape(2, 4, 4)  # W = D/M
+    return TinyModel(
+        model, b"encoder", b"recommender", item_codes, items, golden, count_codes, sub_embeddings
+    )
 
 
 @pytest.fixture

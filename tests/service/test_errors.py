@@ -166,7 +166,7 @@ def with_encoder(settings, encode):
         def encode(self, item_codes, lengths):
             return encode(item_codes, lengths)
 
-    return create_app(settings, load_model=lambda s: replace(load_model(s), encoder=Encoder()))
+    return create_app(settings, load_model=lambda *at: replace(load_model(*at), encoder=Encoder()))
 
 
 def test_an_unexpected_error_is_500_and_tells_nothing(settings, open_client, caplog):
@@ -203,10 +203,13 @@ def test_a_full_queue_is_503_at_once(settings, open_client):
         def ask():
             return asyncio.create_task(client.http.post("/recommend", json={"history": ["i1"]}))
 
-        running, waiting = ask(), ask()
+        running = ask()
         while not entered.acquire(blocking=False):
             await asyncio.sleep(0)
-        depth = client.app.state.serving.metrics.registry.get_sample_value("recjpq_queue_depth")
+        waiting = ask()
+        registry = client.app.state.serving.metrics.registry
+        while not (depth := registry.get_sample_value("recjpq_queue_depth")):
+            await asyncio.sleep(0)
         refused = await ask()
         gate.set()
         return depth, refused, await running, await waiting

@@ -31,6 +31,9 @@ class ScriptedStore:
     async def read(self, user_id, limit):
         return await self._next([Event("i", 1)])
 
+    async def read_items(self, user_ids, limit):
+        return await self._next([["i"] for _ in user_ids])
+
     async def delete(self, user_id):
         await self._next(None)
 
@@ -61,8 +64,10 @@ def guarded(scripted, now, observed):
     def observe(operation, seconds, succeeded):
         observed.append((operation, succeeded))
 
-    breaker = Breaker(failures=2, reset_s=1.0, clock=lambda: now[0])
-    return GuardedStore(scripted, breaker, observe, read_timeout_s=0.01, write_timeout_s=0.02)
+    def make_breaker():
+        return Breaker(failures=2, reset_s=1.0, clock=lambda: now[0])
+
+    return GuardedStore(scripted, make_breaker, observe, read_timeout_s=0.01, write_timeout_s=0.02)
 
 
 def fail(runner, guarded):
@@ -75,18 +80,26 @@ def test_calls_pass_through_and_are_observed(runner, guarded, scripted, observed
     async def every_call():
         assert await guarded.append("u", [Event("i", 1)]) == (1, 0, 0)
         assert await guarded.read("u", 1) == [Event("i", 1)]
+        assert await guarded.read_items(["u", "v"], 1) == [["i"], ["i"]]
         await guarded.delete("u")
         await guarded.ping()
         await guarded.close()
 
     runner.run(every_call())
-    assert observed == [("append", True), ("read", True), ("delete", True), ("ping", True)]
+    operations = ["append", "read", "read_items", "delete", "ping"]
+    assert observed == [(operation, True) for operation in operations]
     assert scripted.calls == -1
 
 
-@pytest.mark.parametrize("method", ["append", "read", "delete", "ping"])
+@pytest.mark.parametrize("method", ["append", "read", "read_items", "delete", "ping"])
 def test_a_call_that_hangs_ends_at_the_deadline(runner, guarded, scripted, observed, method):
-    arguments = {"append": ("u", []), "read": ("u", 1), "delete": ("u",), "ping": ()}[method]
+    arguments = {
+        "append": ("u", []),
+        "read": ("u", 1),
+        "read_items": (["u"], 1),
+        "delete": ("u",),
+        "ping": (),
+    }[method]
     scripted.ends = [None]
     with pytest.raises(StoreUnavailableError, match="no answer in"):
         runner.run(getattr(guarded, method)(*arguments))
@@ -135,6 +148,15 @@ def test_a_success_between_failures_starts_the_count_anew(runner, guarded, scrip
     assert scripted.calls == 4
 
 
+def test_writes_that_fail_do_not_stop_reads(runner, guarded, scripted, now):
+    scripted.ends = [StoreUnavailableError("READONLY"), StoreUnavailableError("READONLY")]
+    for expected in ("READONLY", "READONLY", "not tried"):
+        with pytest.raises(StoreUnavailableError, match=expected):
+            runner.run(guarded.append("u", [Event("i", 1)]))
+    assert scripted.calls == 2
+    assert runner.run(guarded.read("u", 1))
+
+
 def test_the_log_says_when_the_store_goes_and_when_it_is_back(runner, guarded, scripted, now, caplog):
     caplog.set_level("INFO", logger="service.store")
     scripted.ends = ["well", StoreUnavailableError("cable cut"), StoreUnavailableError("cable cut")]
@@ -143,6 +165,6 @@ def test_the_log_says_when_the_store_goes_and_when_it_is_back(runner, guarded, s
     now[0] = 1.0
     runner.run(guarded.ping())
     assert caplog.messages == [
-        "the sequence store is unavailable: read: cable cut",
-        "the sequence store is back",
+        "the sequence store is unavailable for reads: read: cable cut",
+        "the sequence store is back for reads",
     ]

@@ -9,6 +9,7 @@ import pytest
 
 from recjpq.artifact import load_artifact
 from recjpq.scoring import TopK, load_scorer
+from service.app import create_app
 
 ALL_ITEMS = [f"i{index}" for index in range(12)]
 
@@ -174,3 +175,104 @@ def test_stored_history_comes_before_the_requests(shared_client):
 def test_a_user_never_seen_gets_popular_items(shared_client):
     answer = recommend(shared_client, user_id="nobody")
     assert (answer["strategy"], answer["history"]["source"]) == ("popular", "store")
+
+
+def filtered(client: Any, **filters: Any) -> dict[str, Any]:
+    return recommend(client, history=["i1", "i2"], exclude_seen=False, k=12, filters=filters)
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"price": {"min": 3, "max": 5}}, {"i3", "i4", "i5"}),
+        ({"title": {"any": ["Title 7", "Title 2"]}}, {"i7", "i2"}),
+        ({"title": {"none": ["Title 0"]}}, set(ALL_ITEMS) - {"i0"}),
+        ({"price": {"any": [1, 2.0, 2.5]}, "title": {"none": ["Title 2"]}}, {"i1"}),
+        ({"price": {"none": [1]}}, set(ALL_ITEMS) - {"i1"}),  # i0 has no price, and so not that one
+        ({"title": {"any": ["no such title"]}}, set()),
+    ],
+)
+def test_filters_choose_who_is_eligible(shared_client, filters, expected):
+    answer = filtered(shared_client, **filters)
+    assert set(ids(answer)) == expected
+    everyone = recommend(shared_client, history=["i1", "i2"], exclude_seen=False, k=12)
+    assert ids(answer) == [item for item in ids(everyone) if item in expected]
+    assert answer["exhausted"] is (len(expected) < 12)
+
+
+def test_as_many_as_are_eligible_come_whatever_the_filter(shared_client):
+    best = recommend(shared_client, history=["i1", "i2"], k=12)
+    worst = ids(best)[-3:]
+    titles = [f"Title {item[1:]}" for item in worst]
+    answer = recommend(shared_client, history=["i1", "i2"], k=3, filters={"title": {"any": titles}})
+    assert ids(answer) == worst
+    assert answer["exhausted"] is False
+
+
+def test_candidates_are_ranked_and_nothing_else(shared_client):
+    everyone = ids(recommend(shared_client, history=["i1", "i2"], exclude_seen=False, k=12))
+    wanted = ["i9", "i1", "i4", "unknown", "i9"]
+    answer = recommend(shared_client, history=["i1", "i2"], exclude_seen=False, k=12, candidates=wanted)
+    assert ids(answer) == [item for item in everyone if item in wanted]
+    assert ids(recommend(shared_client, history=["i1", "i2"], candidates=wanted)) == [
+        item for item in everyone if item in {"i9", "i4"}
+    ]
+    both = recommend(shared_client, history=["i2"], candidates=wanted, filters={"price": {"max": 4}})
+    assert set(ids(both)) == {"i1", "i4"}
+    assert ids(recommend(shared_client, history=["i2"], candidates=[])) == []
+
+
+def test_popular_items_obey_candidates_and_filters(shared_client):
+    popular = ids(recommend(shared_client, history=[], k=12))
+    answer = recommend(shared_client, history=[], k=3, filters={"price": {"max": 6}}, exclude=["i5"])
+    assert (ids(answer), answer["strategy"]) == (
+        [item for item in popular if item in {"i1", "i2", "i3", "i4", "i6"}][:3], "popular"
+    )  # fmt: skip
+    answer = recommend(shared_client, history=[], candidates=["i3", "i8", "i0"], k=2)
+    assert ids(answer) == [item for item in popular if item in {"i3", "i8", "i0"}][:2]
+    assert [item["score"] for item in answer["items"]] == [9.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    ("filters", "pointer"),
+    [
+        ({"colour": {"any": ["red"]}}, "/filters/colour"),
+        ({"price": {"any": ["cheap"]}}, "/filters/price"),
+        ({"title": {"min": 3}}, "/filters/title"),
+        ({"title": {"any": []}}, "/filters/title/any"),
+        ({"title": {"some": ["x"]}}, "/filters/title/some"),
+        ({"title": {"any": [None]}}, None),
+        ({"title": ["x"]}, "/filters/title"),
+        ({"title": {"any": ["x"] * 2000}}, "/filters"),
+        ({"a/b~c": {"any": ["x"]}}, "/filters/a~1b~0c"),
+    ],
+)
+def test_filters_that_cannot_be_met_are_422(shared_client, filters, pointer):
+    response = shared_client.post("/recommend", json={"history": ["i1"], "filters": filters})
+    assert response.status_code == 422
+    if pointer:
+        assert [error["pointer"] for error in response.json()["errors"]] == [pointer]
+
+
+def test_an_explanation_names_what_contributed(shared_client):
+    answer = recommend(shared_client, history=["i1", "i2", "i3"], k=4, include=["explanation", "scores"])
+    whole = {item["item_id"]: item for item in answer["items"]}
+    assert any(item["explanation"] for item in whole.values())
+    for item in whole.values():
+        contributions = [one["contribution"] for one in item["explanation"]]
+        assert contributions == sorted(contributions, reverse=True)
+        assert all(value > 0 for value in contributions)
+        assert {one["item_id"] for one in item["explanation"]} <= {"i1", "i2", "i3"}
+    popular = recommend(shared_client, history=[], k=2, include=["explanation"])
+    assert [item["explanation"] for item in popular["items"]] == [[], []]
+
+
+def test_a_passed_deadline_is_504(settings, open_client):
+    client = open_client(create_app(settings.model_copy(update={"request_timeout_s": 1e-9})))
+    response = client.post("/recommend", json={"history": ["i1"]})
+    assert (response.status_code, response.json()["type"]) == (504, "urn:recjpq:problem:deadline")
+    assert recommend(client, history=[])["strategy"] == "popular"  # nothing had to wait
+
+
+def test_a_generous_timeout_changes_nothing(shared_client):
+    assert len(recommend(shared_client, history=["i1"], timeout_ms=60_000)["items"]) == 10

@@ -7,6 +7,7 @@ from service.errors import SettingsError, StoreUnavailableError
 from service.store import TOMBSTONE_MS, Event, Retention
 from service.store.open import StoreOptions, open_store
 from service.store.record import SequenceRecord
+from service.store.redis_connection import RedisConnection
 from service.store.redis_store import RedisStore
 
 TTL_MS = 30 * 86_400_000
@@ -24,10 +25,8 @@ def server(redis_server):
 @pytest.fixture
 def store(redis_server, runner, server):
     async def make():
-        return RedisStore(
-            redis_server.url, Retention(4, TTL_MS), connections=4, connect_timeout_s=5, timeout_s=5,
-            clock=lambda: NOW,
-        )  # fmt: skip
+        connection = RedisConnection(redis_server.url, timeout_s=5)
+        return RedisStore(connection, Retention(4, TTL_MS), clock=lambda: NOW)
 
     store = runner.run(make())
     yield store
@@ -70,7 +69,7 @@ def test_the_script_writes_the_form_of_the_record(store, runner, server):
 
 
 def test_two_hundred_events_take_little_memory(store, runner, server):
-    options = StoreOptions(Retention(200, TTL_MS), 5, 5, 4)
+    options = StoreOptions(Retention(200, TTL_MS), 5)
     big = open_store(f"redis://127.0.0.1:{server.connection_pool.connection_kwargs['port']}/0", options)
     runner.run(big.append("u", [Event(f"{1_000_000 + i}", NOW + i) for i in range(200)]))
     runner.run(big.close())
@@ -85,14 +84,25 @@ def test_the_script_is_sent_again_to_a_server_that_lost_it(store, runner, server
 
 def test_a_record_of_another_version_is_unavailable_and_not_overwritten(store, runner, server):
     server.set(KEY, "9\t0\t0\t0\n")
-    with pytest.raises(StoreUnavailableError, match="record version '9'"):
-        runner.run(store.read("u", 10))
+    for read in (store.read("u", 10), store.read_items(["u"], 10)):
+        with pytest.raises(StoreUnavailableError, match="record version '9'"):
+            runner.run(read)
     with pytest.raises(StoreUnavailableError, match="not a sequence record of version 1"):
         runner.run(store.append("u", [Event("i", 1)]))
     assert server.get(KEY) == b"9\t0\t0\t0\n"
 
 
-@pytest.mark.parametrize("url", ["redis://host:no-port/0", "redis://host/0?socket_timeout=soon"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host:no-port/0",
+        "redis://host/0?socket_timeout=soon",
+        "redis://host/0?max_connections=3",
+        "redis+cluster://host",
+        "redis+cluster://a:1,b:no-port",
+        "redis+cluster://a:1/3",
+    ],
+)
 def test_a_url_that_cannot_be_read_is_refused(url):
     with pytest.raises(SettingsError, match="RECJPQ_STORE_URL"):
-        open_store(url, StoreOptions(Retention(4, TTL_MS), 5, 5, 4))
+        open_store(url, StoreOptions(Retention(4, TTL_MS), 5))

@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.store import TOMBSTONE_MS, AppendResult, Event, Retention, SequenceStore
+from service.store.redis_cluster import RedisCluster
+from service.store.redis_connection import RedisCommands, RedisConnection
 from service.store.redis_store import RedisStore
 from service.store.sqlite_store import SqliteStore
 
@@ -74,6 +76,9 @@ class Calls:
     def read(self, user: str, limit: int = 1000) -> list[Event]:
         return self._runner.run(self.store.read(user, limit))
 
+    def read_items(self, *users: str, limit: int = 1000) -> list[list[str]]:
+        return self._runner.run(self.store.read_items(users, limit))
+
     def delete(self, user: str) -> None:
         self._runner.run(self.store.delete(user))
 
@@ -92,7 +97,12 @@ def stores(store_kind: str, runner: asyncio.Runner, redis_servers: Any, tmp_path
         url = redis_servers(store_kind).url
 
         def make(retention: Retention, clock: Callable[[], int]) -> SequenceStore:
-            return RedisStore(url, retention, connections=4, connect_timeout_s=5, timeout_s=5, clock=clock)
+            server: RedisCommands
+            if store_kind == "cluster":
+                server = RedisCluster(url, timeout_s=5)
+            else:
+                server = RedisConnection(url, timeout_s=5)
+            return RedisStore(server, retention, clock=clock)
 
     stores = Stores(runner, make)
     yield stores
@@ -129,6 +139,28 @@ def test_one_append_or_many_is_the_same(store, user):
 def test_read_gives_the_last_ones(store, user):
     store.append(user, at(1, "a"), at(2, "b"), at(3, "c"))
     assert store.read(user, 2) == [at(2, "b"), at(3, "c")]
+
+
+def test_read_items_gives_the_items_of_what_each_read_gives(store, user):
+    other, nobody = f"{user}-ü", f"{user}-nobody"
+    store.append(user, at(1, "a"), at(2, "ü \u2028/", "e"), at(3, "c"))
+    store.append(other, at(5, "d", "e"))
+    users = [other, nobody, user, other]
+    for limit in (1, 2, 1000):
+        expected = [[event.item_id for event in store.read(name, limit)] for name in users]
+        assert store.read_items(*users, limit=limit) == expected
+    assert store.read_items() == []
+    store.delete(user)
+    assert store.read_items(user, other) == [[], ["d"]]
+
+
+def test_many_users_are_read_at_once(store, user):
+    users = [f"{user}-{number}" for number in range(300)]
+    for number, name in enumerate(users[::3]):
+        store.append(name, at(number, f"i{number}"))
+    assert store.read_items(*users) == [
+        [f"i{number // 3}"] if number % 3 == 0 else [] for number in range(300)
+    ]
 
 
 def test_an_event_id_is_stored_once(store, user):

@@ -50,6 +50,7 @@ def _recommend(
 def test_the_artifact_has_every_file_and_describes_the_model(artifact: Artifact) -> None:
     assert sorted(path.name for path in artifact.path.iterdir()) == [
         "encoder.onnx", "golden.npz", "item_codes.npy", "items.parquet", "manifest.json", "recommender.onnx",
+        "sub_embeddings.npy",
     ]  # fmt: skip
     model = artifact.manifest.model
     assert (model.num_items, model.num_splits, model.num_sub_ids, model.dim, model.max_length) == (
@@ -66,6 +67,12 @@ def test_the_artifact_has_every_file_and_describes_the_model(artifact: Artifact)
     assert (model.data["interactions"], len(model.data["source_sha256"])) == (720, 64)
     assert model.libraries["torch"] == torch.__version__
     assert artifact.catalogue.metadata_of(np.array([7], dtype=np.int32)) == [{"title": "Title 7"}]
+
+
+def test_the_artifact_has_the_sub_embeddings(trained: Run, artifact: Artifact) -> None:
+    assert artifact.sub_embeddings is not None
+    state = trained.best_model().state_dict()
+    assert np.array_equal(artifact.sub_embeddings, state["embedding.sub_embeddings"].numpy())
 
 
 def test_golden_histories_replay_through_the_onnx_encoder(artifact: Artifact) -> None:
