@@ -94,7 +94,6 @@ class GrowingCatalogue:
         self._published: dict[str, int] = {}
         self._retired: ItemIndices = np.zeros(0, dtype=np.int32)
         self._allowed: dict[Filters, npt.NDArray[np.bool_]] = {}
-        self._popular: tuple[tuple[int, int], ItemIndices] | None = None
 
     @property
     def num_items(self) -> int:
@@ -111,18 +110,14 @@ class GrowingCatalogue:
         """How many items are retired."""
         return len(self._retired)
 
-    @property
-    def by_popularity(self) -> ItemIndices:
-        """Indices of the items that are not retired, from most to least interactions, ties to the lower."""
-        if not self._ids and not len(self._retired):
-            return self._base.by_popularity
-        kept, sizes = self._popular, (self.num_items, self.num_retired)
-        if kept is None or kept[0] != sizes:
-            added = np.arange(self._first, sizes[0], dtype=np.int32)
-            everything = np.concatenate([self._base.by_popularity, added])
-            kept = (sizes, everything[self.is_offered(everything)])
-            self._popular = kept
-        return kept[1]
+    def most_popular(self, count: int) -> ItemIndices:
+        """Return the items on offer with most interactions, ties to the lower index; at most `count`."""
+        trained = self._base.most_popular(count + self.num_retired)
+        offered = trained[self.is_offered(trained)][:count]
+        if len(offered) == count or not self._ids:
+            return offered
+        added = np.arange(self._first, self.num_items, dtype=np.int32)
+        return np.concatenate([offered, added[self.is_offered(added)]])[:count]
 
     @property
     def sub_id_shares(self) -> npt.NDArray[np.float64]:
@@ -218,7 +213,7 @@ class GrowingCatalogue:
             self._published[self._ids[index - self._first]] = index
 
     def retire(self, item_indices: ItemIndices) -> None:
-        """Leave items out of `by_popularity`; repeats are harmless."""
+        """Leave items out of `most_popular`; repeats are harmless."""
         self._retired = np.union1d(self._retired, item_indices).astype(np.int32)
 
 

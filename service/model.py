@@ -61,4 +61,4 @@ def _warm_up(model: Model) -> None:
         item_codes = model.catalogue.item_codes[np.zeros((1, length), dtype=np.int32)]  # (1, L, M)
         score_tables = model.encoder.encode(item_codes, np.array([length], dtype=np.int64))
         model.scorer.top_k(score_tables, 10)
-    model.catalogue.by_popularity  # noqa: B018  # a cached property
+    model.catalogue.most_popular(1)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -238,7 +238,7 @@ class Recommender:
 def popular(catalogue: GrowingCatalogue, k: int, exclude: ItemIndices) -> TopK:
     """Return the k items with most interactions, with those counts as scores."""
     unwanted = np.unique(exclude)
-    candidates = catalogue.by_popularity[: k + len(unwanted)]  # enough if every unwanted one is among them
+    candidates = catalogue.most_popular(k + len(unwanted))  # enough if every unwanted one is among them
     ids = candidates[~np.isin(candidates, unwanted)][:k]
     return TopK(ids, catalogue.counts[ids].astype(np.float32))
 
@@ -256,7 +256,7 @@ def popular_among(
     if filters:
         eligible = eligible[catalogue.allowed(filters)[eligible]]
     eligible = np.setdiff1d(eligible, exclude, assume_unique=False)
-    counts: npt.NDArray[np.int64] = catalogue.counts[eligible]
+    counts: npt.NDArray[np.integer[Any]] = catalogue.counts[eligible]
     if len(eligible) > k:
         least = np.partition(counts, len(counts) - k)[len(counts) - k]
         kept = np.flatnonzero(counts >= least)

@@ -10,12 +10,14 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 
 import uvicorn
 
 from recjpq.errors import RecJPQError
 from service.app import create_app
+from service.connection import BoundedProtocol
 from service.errors import StartupError
 from service.listen import let_nobody_in
 from service.logs import configure_logging
@@ -78,6 +80,8 @@ def make_server(settings: Settings, hooks: Hooks) -> DrainingServer:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
+        http=partial(BoundedProtocol, receive_timeout_s=settings.receive_timeout_s),  # type: ignore[arg-type]
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,  # it would write user ids

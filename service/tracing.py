@@ -70,7 +70,7 @@ class Tracing:
         context = set_span_in_context(span, Context())
         stage_ended = started
         for stage, seconds in timings.seconds.items():
-            stage_started = timings.began.get(stage, stage_ended)
+            stage_started = timings.started.get(stage, stage_ended)
             stage_ended = stage_started + seconds
             child = self._tracer.start_span(stage, context, start_time=at(stage_started))
             child.end(at(stage_ended))

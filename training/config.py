@@ -41,6 +41,10 @@ class DataConfig(_Section):
     )
     metadata: Path | None = Field(None, description="CSV or Parquet file, one row per item")
     metadata_item_column: str = "item_id"
+    list_columns: tuple[str, ...] = Field((), description="metadata columns whose text is a list of values")
+    list_separator: str = Field(
+        "|", min_length=1, description="what stands between the values of such a list"
+    )
 
 
 class SplitConfig(_Section):
@@ -166,6 +170,17 @@ class Config(_Section):
                 "split.method is 'temporal', which needs the time of every interaction: "
                 "set data.time_column, or choose leave_one_out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _lists_are_of_metadata(self) -> Self:
+        if self.data.list_columns and self.data.metadata is None:
+            raise ValueError(
+                f"data.list_columns is {list(self.data.list_columns)}, columns of the items' metadata: set "
+                "data.metadata as well"
+            )
+        if (key := self.data.metadata_item_column) in self.data.list_columns:
+            raise ValueError(f"data.list_columns has {key!r}, the column of the items' ids, expected others")
         return self
 
 

@@ -69,7 +69,8 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
 
 
 def _made_from(config: DataConfig, log_sha256: str) -> str:
-    columns = config.model_dump(mode="json", exclude={"interactions", "metadata"})
+    lists = set() if config.list_columns else {"list_columns", "list_separator"}
+    columns = config.model_dump(mode="json", exclude={"interactions", "metadata", *lists})
     metadata_sha256 = _sha256(config.metadata) if config.metadata else None
     return fingerprint("prepare 1", columns, log_sha256, metadata_sha256)
 
@@ -218,7 +219,7 @@ def _item_table(log: _Log, config: DataConfig) -> tuple[pl.DataFrame, list[str]]
     if config.metadata is None:
         return items, []
     path, key = config.metadata, config.metadata_item_column
-    metadata = _read_metadata(path, key)
+    metadata = _with_lists(path, _read_metadata(path, key), config)
     unused = metadata.join(items, left_on=key, right_on="item_id", how="anti").height
     missing = items.join(metadata, left_on="item_id", right_on=key, how="anti").height
     warnings = []
@@ -262,6 +263,24 @@ def _read_metadata(path: Path, key: str) -> pl.DataFrame:
             f"{path}: column {key!r} repeats an item in {repeated} rows, expected one row per item"
         )
     return metadata
+
+
+def _with_lists(path: Path, metadata: pl.DataFrame, config: DataConfig) -> pl.DataFrame:
+    """Split the list columns' text: list<string>, without blanks and empty values; what is a list stays."""
+    for name in config.list_columns:
+        if name not in metadata.columns:
+            raise DataError(
+                f"{path}: no column {name!r} (data.list_columns), found {', '.join(metadata.columns)}"
+            )
+        dtype = metadata[name].dtype
+        if dtype not in (pl.String, pl.List, pl.Null):
+            raise DataError(f"{path}: column {name!r} (data.list_columns) is {dtype}, expected text")
+    values = pl.element().str.strip_chars()
+    return metadata.with_columns(
+        pl.col(name).cast(pl.String).str.split(config.list_separator).list.eval(values.filter(values != ""))
+        for name in config.list_columns
+        if metadata[name].dtype != pl.List
+    )
 
 
 def _order(users: npt.NDArray[np.int32], times: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64]:

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "batch.h"
@@ -126,10 +127,12 @@ nb::list instruction_sets() {
 
 // Keeps the arrays alive for as long as the index that points into them.
 struct OwningIdIndex {
-  OwningIdIndex(Array<int64_t, 1> offsets, Array<uint8_t, 1> data)
+  template <class Offset>
+  OwningIdIndex(Array<Offset, 1> offsets, Array<uint8_t, 1> data)
       : offsets(offsets), data(data), index(build(offsets, data)) {}
 
-  static recjpq::IdIndex build(const Array<int64_t, 1>& offsets, const Array<uint8_t, 1>& data) {
+  template <class Offset>
+  static recjpq::IdIndex build(const Array<Offset, 1>& offsets, const Array<uint8_t, 1>& data) {
     nb::gil_scoped_release release;
     return {offsets.data(), static_cast<int64_t>(offsets.shape(0)) - 1, reinterpret_cast<const char*>(data.data())};
   }
@@ -151,7 +154,7 @@ struct OwningIdIndex {
     return to_numpy(std::move(items));
   }
 
-  Array<int64_t, 1> offsets;
+  std::variant<Array<int32_t, 1>, Array<int64_t, 1>> offsets;
   Array<uint8_t, 1> data;
   recjpq::IdIndex index;
 };
@@ -175,6 +178,7 @@ NB_MODULE(_native, m) {
       .def_prop_ro("instruction_set", [](const Searcher& self) { return std::string(self.kernels->name); })
       .def_prop_ro("threads", [](const Searcher& self) { return self.pool.num_threads(); });
   nb::class_<OwningIdIndex>(m, "IdIndex")
+      .def(nb::init<Array<int32_t, 1>, Array<uint8_t, 1>>(), "offsets"_a, "data"_a)
       .def(nb::init<Array<int64_t, 1>, Array<uint8_t, 1>>(), "offsets"_a, "data"_a)
       .def("find", &OwningIdIndex::find, "ids"_a)
       .def_prop_ro("first_duplicate", [](const OwningIdIndex& self) { return self.index.first_duplicate(); })

@@ -51,7 +51,7 @@ def test_it_loads(artifact: Artifact) -> None:
         {"title": "The title of item 2", "category": None},
         {"title": "The title of item 59", "category": "科幻"},
     ]
-    assert artifact.catalogue.by_popularity[:4].tolist() == [0, 1, 2, 3]
+    assert artifact.catalogue.most_popular(4).tolist() == [0, 1, 2, 3]
 
 
 def test_it_is_found() -> None:

@@ -44,12 +44,22 @@ def test_an_override_replaces_one_value_of_any_type(tmp_path: Path) -> None:
         ("model.dim=many", "model.dim is 'many': input should be a valid integer"),
         ("train.learning_rate=nan", "train.learning_rate is nan: input should be a finite number"),
         ("train.learning_rate", "expected SECTION.KEY=VALUE"),
+        ("data.list_columns=['tags']", "data.list_columns is ['tags'], columns of the items' metadata: set"),
+        ("data.list_columns='tags'", "data.list_columns is 'tags': input should be a valid tuple"),
+        ("data.list_separator=''", "data.list_separator is '': string should have at least 1 character"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_was_expected(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         load_config(_write(tmp_path, MINIMAL), [override])
     assert message in str(error.value)
+
+
+def test_the_items_ids_are_no_lists(tmp_path: Path) -> None:
+    text = MINIMAL + 'metadata = "items.csv"\nlist_columns = ["tags"]\n'
+    assert load_config(_write(tmp_path, text)).data.list_columns == ("tags",)
+    with pytest.raises(ConfigError, match="has 'tags', the column of the items' ids"):
+        load_config(_write(tmp_path, text), ["data.metadata_item_column=tags"])
 
 
 @pytest.mark.parametrize("needs", ["codes.method=pq", "model.composition=concatenated"])

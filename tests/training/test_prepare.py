@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
+from recjpq.catalogue import Catalogue
 from training.config import DataConfig
 from training.dataset import Dataset
 from training.errors import DataError
@@ -13,14 +15,22 @@ from training.prepare import prepare
 
 
 def _prepare(
-    tmp_path: Path, text: str, *, time_column: str | None = None, metadata: str | None = None
+    tmp_path: Path,
+    text: str,
+    *,
+    time_column: str | None = None,
+    metadata: str | None = None,
+    **options: object,
 ) -> Dataset:
     log = tmp_path / "log.csv"
     log.write_text(text)
     if metadata is not None:
         (tmp_path / "items.csv").write_text(metadata)
     config = DataConfig(
-        interactions=log, time_column=time_column, metadata=tmp_path / "items.csv" if metadata else None
+        interactions=log,
+        time_column=time_column,
+        metadata=tmp_path / "items.csv" if metadata else None,
+        **options,
     )
     return prepare(config, tmp_path / "dataset")
 
@@ -132,6 +142,57 @@ def test_metadata_is_joined_and_what_does_not_match_is_counted(tmp_path: Path) -
     missing, unused = dataset.summary["warnings"]
     assert "1 of 2 items of the log have no row" in missing
     assert "1 of 2 rows name items that the log does not have" in unused
+
+
+@pytest.mark.parametrize("separator", ["|", ";", "."])
+def test_list_columns_become_lists(tmp_path: Path, separator: str) -> None:
+    genres = [separator.join(["Crime", " Sci-Fi ", "", "Drama"]), "Crime", " ", ""]
+    rows = [f'{item},"A|B",{text}' for item, text in zip("wxyz", genres, strict=True)]
+    dataset = _prepare(
+        tmp_path,
+        "user_id,item_id\na,w\na,x\na,y\na,z\na,unknown\n",
+        metadata="\n".join(["item_id,title,genres", *rows, ""]),
+        list_columns=["genres"],
+        list_separator=separator,
+    )
+    items = {row["item_id"]: row for row in pl.read_parquet(dataset.path / "items.parquet").to_dicts()}
+    assert [items[i]["genres"] for i in ("w", "x", "y", "z", "unknown")] == [
+        ["Crime", "Sci-Fi", "Drama"], ["Crime"], [], None, None,
+    ]  # fmt: skip
+    catalogue = Catalogue(pq.read_table(dataset.path / "items.parquet"), np.zeros((5, 1), np.uint8))
+    (answer,) = catalogue.metadata_of(catalogue.indices_of(["w"]))
+    assert answer == {"title": "A|B", "genres": ["Crime", "Sci-Fi", "Drama"]}
+
+
+def test_a_column_of_lists_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id\na,x\n")
+    pl.DataFrame({"item_id": ["x"], "tags": [["a|b", "c"]]}).write_parquet(tmp_path / "items.parquet")
+    config = DataConfig(
+        interactions=tmp_path / "log.csv", metadata=tmp_path / "items.parquet", list_columns=("tags",)
+    )
+    dataset = prepare(config, tmp_path / "dataset")
+    assert pl.read_parquet(dataset.path / "items.parquet")["tags"].to_list() == [["a|b", "c"]]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("tags", "no column 'tags' (data.list_columns), found item_id, year"),
+        ("year", "column 'year' (data.list_columns) is Int64, expected text"),
+    ],
+)
+def test_a_list_column_that_is_none_is_refused(tmp_path: Path, column: str, message: str) -> None:
+    metadata = "item_id,year\nx,1990\n"
+    with pytest.raises(DataError) as error:
+        _prepare(tmp_path, "user_id,item_id\na,x\n", metadata=metadata, list_columns=[column])
+    assert message in str(error.value)
+
+
+def test_datasets_without_lists_are_those_of_earlier_releases(tmp_path: Path) -> None:
+    log, metadata = "user_id,item_id\na,x\n", "item_id,tags\nx,a|b\n"
+    plain = _prepare(tmp_path, log, metadata=metadata).fingerprint
+    assert _prepare(tmp_path, log, metadata=metadata, list_separator=";").fingerprint == plain
+    assert _prepare(tmp_path, log, metadata=metadata, list_columns=["tags"]).fingerprint != plain
 
 
 @pytest.mark.parametrize(
