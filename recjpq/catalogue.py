@@ -92,6 +92,11 @@ class Catalogue:
         """
         return self._popular[:count] if count <= POPULAR else self._by_popularity(count)
 
+    @property
+    def metadata_types(self) -> dict[str, pa.DataType]:
+        """The metadata columns' Arrow types by name."""
+        return {name: c.type for name, c in zip(self.metadata_columns, self._metadata, strict=True)}
+
     @cached_property
     def _popular(self) -> npt.NDArray[np.int32]:
         return self._by_popularity(POPULAR)

@@ -9,7 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from recjpq import __version__
+from service.api.admin import add_admin
+from service.api.auth import AuthMiddleware
 from service.api.events import add_events
+from service.api.items import add_items
 from service.api.middleware import RequestMiddleware, StartupErrorMiddleware
 from service.api.openapi import complete
 from service.api.operations import add_operations
@@ -18,7 +21,8 @@ from service.api.recommend import add_recommend
 from service.errors import ClientGoneError, InvalidRequestError, ServiceError, Violation
 from service.metrics import Metrics
 from service.model import load_model
-from service.serving import LoadModel, Serving
+from service.models import LoadModel
+from service.serving import Serving
 from service.settings import Settings
 
 
@@ -44,11 +48,14 @@ def create_app(settings: Settings, *, load_model: LoadModel = load_model) -> Fas
     app.state.serving = serving
     add_recommend(app, serving)
     add_events(app, serving)
+    add_items(app, serving)
+    add_admin(app, serving)
     add_operations(app, serving)
     routes = _statuses_by_route(app)
     metrics.declare_routes(routes)
     metrics.declare_rejections(kind.reason for kind in PROBLEMS.values())
     _handle_errors(app, serving)
+    app.add_middleware(AuthMiddleware, serving=serving)
     app.add_middleware(RequestMiddleware, serving=serving, routes=frozenset(routes))
     app.add_middleware(StartupErrorMiddleware)
     complete(app)

@@ -141,7 +141,7 @@ def check_device(device: Device, providers: list[str]) -> None:
 
 
 def _import_runtime() -> "ModuleType":
-    check_distributions({distribution.metadata["Name"].lower() for distribution in distributions()})
+    check_distributions({(each.metadata["Name"] or "").lower() for each in distributions()})
     try:
         import onnxruntime  # noqa: PLC0415  # optional: `--help` and the tests of this check do without
     except ImportError as error:

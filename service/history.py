@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recjpq.catalogue import Catalogue
+from recjpq.growing_catalogue import GrowingCatalogue
 from recjpq.scoring import ItemIndices
 
 
@@ -24,7 +24,7 @@ class History:
     received: int
 
     @classmethod
-    def look_up(cls, item_ids: Sequence[str], catalogue: Catalogue) -> "History":
+    def look_up(cls, item_ids: Sequence[str], catalogue: GrowingCatalogue) -> "History":
         """Look ids up, oldest first."""
         indices = catalogue.indices_of(item_ids)
         unknown = (item_ids[position] for position in np.flatnonzero(indices < 0).tolist())

@@ -130,7 +130,10 @@ class Metrics(Collector):
             multiprocess_mode="livemax",
         )
         self._model_items = gauge(
-            "recjpq_model_items", "Items in the served catalogue.", multiprocess_mode="livemostrecent"
+            "recjpq_model_items", "Items that the champion offers.", multiprocess_mode="livemostrecent"
+        )
+        self._added_items = gauge(
+            "recjpq_added_items", "Items added to its catalogue.", multiprocess_mode="livemostrecent"
         )
         self._model_loaded = gauge(
             "recjpq_model_loaded_timestamp_seconds",
@@ -237,8 +240,13 @@ class Metrics(Collector):
         )
         self._served[variant].set(1)
         if variant == "champion":
-            self._model_items.set(model.catalogue.num_items)
+            self.model_grown(model)
             self._model_loaded.set_to_current_time()
+
+    def model_grown(self, model: Model) -> None:
+        """Record how many items the champion offers, and how many were added to those it was trained on."""
+        self._model_items.set(model.catalogue.num_items - model.catalogue.num_retired)
+        self._added_items.set(model.catalogue.num_added)
 
     def model_gone(self, variant: Variant) -> None:
         """Record that no model is served as that variant."""

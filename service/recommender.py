@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recjpq.attributes import Filters
-from recjpq.catalogue import Catalogue
 from recjpq.errors import FilterError
+from recjpq.growing_catalogue import GrowingCatalogue
 from recjpq.scoring import ItemIndices, TopK
 from service.errors import NoHistoryError, StoreUnavailableError
 from service.history import History
@@ -235,7 +235,7 @@ class Recommender:
         )
 
 
-def popular(catalogue: Catalogue, k: int, exclude: ItemIndices) -> TopK:
+def popular(catalogue: GrowingCatalogue, k: int, exclude: ItemIndices) -> TopK:
     """Return the k items with most interactions, with those counts as scores."""
     unwanted = np.unique(exclude)
     candidates = catalogue.most_popular(k + len(unwanted))  # enough if every unwanted one is among them
@@ -244,7 +244,7 @@ def popular(catalogue: Catalogue, k: int, exclude: ItemIndices) -> TopK:
 
 
 def popular_among(
-    catalogue: Catalogue,
+    catalogue: GrowingCatalogue,
     k: int,
     exclude: ItemIndices,
     candidates: ItemIndices | None,
@@ -252,6 +252,7 @@ def popular_among(
 ) -> TopK:
     """Return the k of some items with most interactions, ties to the lower index, as `popular` does."""
     eligible = np.unique(candidates) if candidates is not None else np.arange(catalogue.num_items)
+    eligible = eligible[catalogue.is_offered(eligible)]
     if filters:
         eligible = eligible[catalogue.allowed(filters)[eligible]]
     eligible = np.setdiff1d(eligible, exclude, assume_unique=False)

@@ -3,22 +3,36 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
+from pathlib import Path
 
 from service.errors import NotReadyError
 from service.inference import ROW_POSITIONS, InferencePool
 from service.metrics import Metrics
 from service.model import Model
-from service.recommender import Recommender
+from service.models import Lineup, LoadModel, Models, version_of
+from service.recommender import Recommender, Variant
 from service.settings import Settings
+from service.similar import SimilarItems
 from service.store import Retention, SequenceStore, open_store
 from service.store.guard import Breaker, GuardedStore
 from service.store.open import StoreOptions
-
-LoadModel = Callable[[Settings], Model]
+from service.versions import LocalVersions, Versions
+from service.versions_remote import RemoteVersions
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What answers, replaced as a whole."""
+
+    champion: Recommender
+    challenger: Recommender | None
+    share: float
 
 
 class Serving:
@@ -29,19 +43,30 @@ class Serving:
         self.metrics = metrics
         self.draining = False
         self._load_model = load_model
-        self._recommender: Recommender | None = None
         self._store: SequenceStore | None = None
+        self._pool: InferencePool | None = None
+        self._models: Models | None = None
+        self._similar: SimilarItems | None = None
+        self._served: _Served | None = None
 
     @property
     def recommender(self) -> Recommender:
-        """The recommender; raises NotReadyError before the model is loaded."""
-        if self._recommender is None:
+        """The champion; raises NotReadyError before the model is loaded."""
+        if self._served is None:
             raise NotReadyError("the model is not loaded")
-        return self._recommender
+        return self._served.champion
 
-    def recommender_for(self, user_id: str | None) -> Recommender:  # noqa: ARG002  # one variant yet
-        """Return the recommender that answers a user, always the same for each."""
-        return self.recommender
+    def recommender_for(self, user_id: str | None) -> Recommender:
+        """Return who answers a user, always the same while the versions stay; nobody's is the champion's.
+
+        Raises:
+            NotReadyError: the model is not loaded.
+        """
+        served = self._served
+        if served is None or served.challenger is None or user_id is None:
+            return self.recommender
+        version = version_of(served.challenger.model)
+        return served.challenger if is_chosen(user_id, version, served.share) else served.champion
 
     @property
     def store(self) -> SequenceStore:
@@ -51,9 +76,23 @@ class Serving:
         return self._store
 
     @property
+    def models(self) -> Models:
+        """The loaded models; raises NotReadyError before there is one."""
+        if self._models is None or self._served is None:
+            raise NotReadyError("the model is not loaded")
+        return self._models
+
+    @property
+    def similar(self) -> SimilarItems:
+        """What finds similar items; raises NotReadyError before the model is loaded."""
+        if self._similar is None:
+            raise NotReadyError("the model is not loaded")
+        return self._similar
+
+    @property
     def model_version(self) -> str | None:
-        """The served model's version, or None before there is one."""
-        return None if self._recommender is None else self._recommender.model.description.version
+        """The champion's version, or None before there is one."""
+        return None if self._served is None else version_of(self._served.champion.model)
 
     async def check_ready(self) -> None:
         """Raise an UnavailableError unless new requests should be sent here."""
@@ -68,32 +107,82 @@ class Serving:
         self.draining = True
         _log.info("draining")
 
+    def catalogue_changed(self) -> None:
+        """Tell the metrics that items were added to the champion, or retired."""
+        if self._served is not None:
+            self.metrics.model_grown(self._served.champion.model)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Open the store, load the model, serve, and close both.
+        """Open the store, load the models, serve, follow other processes, and close everything.
 
         Raises:
             StartupError, RecJPQError: what cannot be opened or loaded.
         """
+        settings = self.settings
         async with AsyncExitStack() as opened:
-            store = self._open_store()
-            opened.push_async_callback(store.close)
-            model = await asyncio.to_thread(self._load_model, self.settings)
-            pool = self._open_pool(model)
-            opened.callback(pool.close)
             opened.callback(self._end)
-            self._begin(
-                Recommender(
-                    model,
-                    store,
-                    pool,
-                    stored_events=self.settings.store_max_events,
-                    explained_items=self.settings.explained_items,
-                ),
-                store,
+            self._store = self._open_store()
+            opened.push_async_callback(self._store.close)
+            opened.callback(self._close_pool)
+            self._similar = SimilarItems(settings.inference_workers, settings.queue_limit)
+            opened.callback(self._similar.close)
+            self._models = Models(
+                settings,
+                _open_versions(settings),
+                self._load_model,
+                serve=self._serve,
+                grown=self.catalogue_changed,
+                count=self.metrics.reloaded,
             )
-            self.metrics.watch_queue(lambda: pool.waiting)
+            await self._models.start()
+            self.metrics.watch_queue(lambda: 0 if self._pool is None else self._pool.waiting)
+            opened.push_async_callback(_cancel, asyncio.create_task(self._models.follow()))
             yield
+
+    def _serve(self, lineup: Lineup) -> None:
+        pool = self._pool = self._pool or self._open_pool(lineup.champion)
+        champion = self._recommender_of(lineup.champion, "champion", pool)
+        challenger = None
+        self.metrics.model_loaded(lineup.champion, "champion")
+        self.metrics.model_gone("challenger")
+        if lineup.challenger is not None:
+            challenger = self._recommender_of(lineup.challenger, "challenger", pool)
+            self.metrics.model_loaded(lineup.challenger, "challenger")
+        self._served = _Served(champion, challenger, lineup.share)
+        model = lineup.champion
+        fields = {
+            "version": version_of(model),
+            "items": model.catalogue.num_items,
+            "provider": model.encoder.providers[0],
+            "scorer": model.scorer.backend,
+        }
+        if lineup.challenger is not None:
+            fields |= {"challenger": version_of(lineup.challenger), "share": lineup.share}
+        _log.info("serving", extra=fields)
+
+    def _recommender_of(self, model: Model, variant: Variant, pool: InferencePool) -> Recommender:
+        return Recommender(
+            model,
+            self.store,
+            pool,
+            stored_events=self.settings.store_max_events,
+            explained_items=self.settings.explained_items,
+            variant=variant,
+        )
+
+    def _open_pool(self, model: Model) -> InferencePool:
+        settings = self.settings
+        return InferencePool(
+            workers=settings.inference_workers,
+            queue_positions=settings.queue_limit * (model.description.max_length + ROW_POSITIONS),
+            batch_positions=settings.batch_positions,
+            observe_batch=self.metrics.observe_batch,
+        )
+
+    def _close_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
 
     def _open_store(self) -> SequenceStore:
         settings = self.settings
@@ -109,27 +198,29 @@ class Serving:
             write_timeout_s=settings.store_write_timeout_s,
         )
 
-    def _open_pool(self, model: Model) -> InferencePool:
-        settings = self.settings
-        return InferencePool(
-            workers=settings.inference_workers,
-            queue_positions=settings.queue_limit * (model.description.max_length + ROW_POSITIONS),
-            batch_positions=settings.batch_positions,
-            observe_batch=self.metrics.observe_batch,
-        )
-
-    def _begin(self, recommender: Recommender, store: SequenceStore) -> None:
-        model = recommender.model
-        self._store, self._recommender = store, recommender
-        self.metrics.model_loaded(model)
-        fields = {
-            "version": model.description.version,
-            "items": model.catalogue.num_items,
-            "provider": model.encoder.providers[0],
-            "scorer": model.scorer.backend,
-        }
-        _log.info("serving", extra=fields)
-
     def _end(self) -> None:
-        self._store = self._recommender = None
-        self.metrics.watch_queue(lambda: 0)  # lets go of the pool, and with it of the model
+        # Lets go of everything, and with it of the models.
+        self._served = self._models = self._similar = self._pool = self._store = None
+
+
+def is_chosen(user_id: str, version: str, share: float) -> bool:
+    """Say whether a user is among the share that a challenger serves.
+
+    The user's place is a hash keyed by the version: the same in every process and after every restart, and
+    another for another experiment. A larger share keeps whoever a smaller one chose.
+    """
+    key = blake2b(version.encode(), digest_size=32).digest()
+    place = blake2b(user_id.encode(), digest_size=8, key=key).digest()
+    return int.from_bytes(place) < share * 2**64
+
+
+def _open_versions(settings: Settings) -> Versions:
+    if "://" in settings.model_path:
+        return RemoteVersions.open(settings.model_path, settings.model_cache)
+    return LocalVersions(Path(settings.model_path))
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -2,11 +2,12 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -14,6 +15,7 @@ from service.errors import SettingsError
 from service.store import STORES
 
 PREFIX = "RECJPQ_"
+_SECRET = frozenset({"api_keys", "admin_key"})
 DAY_S = 86_400
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -45,8 +47,13 @@ class Settings(BaseSettings):
     access_log: bool = False
     """Write one log record for each request: route, status, duration; never the user id."""
 
-    model_path: Path = Path("runs/demo/artifacts")
-    """An artifact, or a directory of artifacts, of which the newest is served."""
+    model_path: str = "runs/demo/artifacts"
+    """An artifact, or a directory of versions, of which the newest is served until one is activated; or a URL
+    of either, such as `s3://bucket/prefix` or `https://host/versions`."""
+    model_cache: Path = Path("runs/service/models")
+    """Where versions from a URL are copied to before they are loaded."""
+    state_path: Path = Path("runs/service/state")
+    """Directory of what is changed while serving: the activated version, and items that were added."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; `cuda` fails at start without a usable GPU, `auto` falls back to the CPU."""
     scorer: Literal["auto", "cpu", "cuda", "numpy"] = "auto"
@@ -83,6 +90,8 @@ class Settings(BaseSettings):
     """How many of a history's newest items `explanation` weighs; each costs as much as a request."""
     max_events: PositiveInt = 500
     """Most events in one append."""
+    max_new_items: PositiveInt = 1000
+    """Most items in one request that adds items."""
     max_body_bytes: PositiveInt = 2 * 1024 * 1024
     """Largest request body."""
 
@@ -105,10 +114,49 @@ class Settings(BaseSettings):
     ready_needs_store: bool = False
     """Whether `/readyz` fails while the store does; by default the service stays ready and degrades."""
 
+    api_keys: SecretStr | None = None
+    """Keys of clients, separated by commas; if there are any, requests need one."""
+    api_keys_file: Path | None = None
+    """A file with more of them, one on each line."""
+    admin_key: SecretStr | None = None
+    """The key that activates models and adds items; without it nobody may."""
+    metrics_need_key: bool = False
+    """Whether `/metrics` needs a key too, where requests do."""
+    rate_limit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Requests a second that each client (a key, or else an address) may send to each worker process, a batch
+    counting as what it holds; 0 for no limit."""
+    rate_burst: PositiveInt = 100
+    """How many of them may come at once."""
+
     drain_s: Seconds = 1.0
     """On SIGTERM: how long to go on serving, not ready, so that load balancers notice."""
     shutdown_timeout_s: PositiveInt = 30
     """On SIGTERM: longest wait for requests in flight after that."""
+
+    @field_validator("model_path", mode="before")
+    @classmethod
+    def _path_or_url(cls, path: object) -> object:
+        return str(path) if isinstance(path, Path) else path
+
+    @field_validator("api_keys", "admin_key")
+    @classmethod
+    def _usable_keys(cls, given: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if given is not None:
+            value = given.get_secret_value()
+            _check_keys(_split(value) if info.field_name == "api_keys" else [value])
+        return given
+
+    @field_validator("api_keys_file")
+    @classmethod
+    def _readable_keys(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            try:
+                _check_keys(_lines(path))
+            except (OSError, UnicodeDecodeError) as error:
+                raise PydanticCustomError(
+                    "keys_file", "cannot be read: {why}", {"why": str(error)}
+                ) from error
+        return path
 
     @field_validator("store_url")
     @classmethod
@@ -118,6 +166,16 @@ class Settings(BaseSettings):
             choices = ", ".join(STORES)
             raise PydanticCustomError("store_url", f"expected sqlite:///path, or one of {choices} and ://")
         return url
+
+    def all_api_keys(self) -> list[str]:
+        """Return the keys of clients, from both settings."""
+        given = [] if self.api_keys is None else _split(self.api_keys.get_secret_value())
+        return given + ([] if self.api_keys_file is None else _lines(self.api_keys_file))
+
+    @property
+    def has_api_keys(self) -> bool:
+        """Whether requests need a key."""
+        return self.api_keys is not None or self.api_keys_file is not None
 
 
 def read_settings(*, host: str | None = None, port: int | None = None) -> Settings:
@@ -131,8 +189,9 @@ def read_settings(*, host: str | None = None, port: int | None = None) -> Settin
         return Settings(**given)  # type: ignore[arg-type]  # the mapping's values are of two types
     except ValidationError as error:
         wrong = [
-            f"{PREFIX}{str(entry['loc'][0]).upper()}={_without_secret(str(entry['input']))!r}: {entry['msg']}"
+            f"{PREFIX}{name.upper()}={_told(name, entry['input'])!r}: {entry['msg']}"
             for entry in error.errors(include_url=False)
+            for name in [str(entry["loc"][0])]
         ]
         raise SettingsError("; ".join(wrong)) from error
 
@@ -153,6 +212,25 @@ def describe_settings() -> str:
         meaning = " ".join((field.description or "").split())
         lines.append(f"  {PREFIX}{name.upper()} (default: {default})\n      {meaning}")
     return "\n".join(lines)
+
+
+def _split(keys: str) -> list[str]:
+    return [key.strip() for key in keys.split(",")]
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
+
+
+def _check_keys(keys: Sequence[str]) -> None:
+    """Raise PydanticCustomError unless there are keys, and each could stand in a header."""
+    if not keys or not all(re.fullmatch(r"[!-+\--~]{8,256}", key) for key in keys):
+        raise PydanticCustomError("key", "a key is 8 to 256 visible ASCII characters without commas")
+
+
+def _told(name: str, value: object) -> str:
+    """Return a setting's value as it may be told."""
+    return "***" if name in _SECRET else _without_secret(str(value))
 
 
 def _without_secret(value: str) -> str:

@@ -6,11 +6,24 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.api.admin_schemas import AddItemsRequest, ChallengerRequest
 from service.api.problems import MEDIA_TYPE, Problem
 from service.api.schemas import AppendRequest, BatchRequest, RecommendRequest
 
 _REFERENCE = "#/components/schemas/{model}"
-_DESCRIBED: tuple[type[BaseModel], ...] = (RecommendRequest, BatchRequest, AppendRequest, Problem)
+_DESCRIBED: tuple[type[BaseModel], ...] = (
+    RecommendRequest,
+    BatchRequest,
+    AppendRequest,
+    AddItemsRequest,
+    ChallengerRequest,
+    Problem,
+)
+_PROBES = ("/livez", "/readyz", "/startupz")
+_KEY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 
 
 def body_of(kind: type[BaseModel]) -> dict[str, Any]:
@@ -37,7 +50,20 @@ def complete(app: FastAPI) -> None:
         _, schemas = models_json_schema(
             [(kind, "validation") for kind in _DESCRIBED], ref_template=_REFERENCE
         )
-        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).update(schemas["$defs"])
+        components["securitySchemes"] = _KEY_SCHEMES
+        for path, operations in document["paths"].items():
+            if path not in _PROBES:
+                for operation in operations.values():
+                    _say_that_keys_may_be_needed(operation)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _say_that_keys_may_be_needed(operation: dict[str, Any]) -> None:
+    """Add what the middleware answers in front of every route, if there are keys or a limit on rates."""
+    operation["security"] = [{}, *({name: []} for name in _KEY_SCHEMES)]
+    for status, answer in problems(401, 429).items():
+        operation["responses"].setdefault(str(status), answer)

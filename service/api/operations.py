@@ -1,12 +1,13 @@
 """What operators and machines ask: probes, metrics, and which model this is."""
 
-from dataclasses import asdict
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from prometheus_client.exposition import choose_encoder
 
 from service.api.openapi import problems
-from service.api.schemas import MAX_ID_LENGTH, Limits, ModelResponse, Sizes, Status
+from service.api.schemas import MAX_ID_LENGTH, ChallengerModel, Limits, ModelResponse, Sizes, Status
+from service.model import Model
 from service.serving import Serving
 
 
@@ -24,6 +25,12 @@ def add_operations(app: FastAPI, serving: Serving) -> None:
         await serving.check_ready()
         return Status(status="ready")
 
+    @app.get("/startupz", tags=["operations"], responses=problems(503))
+    async def startupz() -> Status:
+        """Say whether the model has been loaded; still so while the process is about to end."""
+        serving.recommender  # noqa: B018  # raises
+        return Status(status="started")
+
     @app.get("/metrics", tags=["operations"], response_class=Response)
     def metrics(request: Request) -> Response:  # in a thread: it takes milliseconds
         """Return the metrics in Prometheus' text format, or OpenMetrics where it is asked for."""
@@ -32,15 +39,13 @@ def add_operations(app: FastAPI, serving: Serving) -> None:
 
     @app.get("/model", tags=["operations"], responses=problems(503))
     async def model() -> ModelResponse:
-        """Describe the served model and the limits of requests."""
-        served, settings = serving.recommender.model, serving.settings
-        about = served.description
+        """Describe the served models and the limits of requests."""
+        lineup, settings = serving.models.lineup, serving.settings
+        challenger = None
+        if lineup.challenger is not None:
+            challenger = ChallengerModel(**_described(lineup.challenger), share=lineup.share)
         return ModelResponse(
-            name=about.name,
-            version=about.version,
-            created_at=about.created_at,
-            backbone=about.backbone,
-            sizes=Sizes(**{name: asdict(about)[name] for name in Sizes.model_fields}),
+            **_described(lineup.champion),
             limits=Limits(
                 max_k=settings.max_k,
                 max_history=settings.max_history,
@@ -49,11 +54,28 @@ def add_operations(app: FastAPI, serving: Serving) -> None:
                 max_filter_values=settings.max_filter_values,
                 max_batch=settings.max_batch,
                 max_timeout_ms=int(settings.request_timeout_s * 1000),
+                max_new_items=settings.max_new_items,
                 max_events=settings.max_events,
                 max_body_bytes=settings.max_body_bytes,
                 max_id_length=MAX_ID_LENGTH,
             ),
-            metrics=dict(about.metrics),
-            providers=served.encoder.providers,
-            scorer=served.scorer.backend,
+            challenger=challenger,
+            previous=serving.models.state.previous,
         )
+
+
+def _described(model: Model) -> dict[str, Any]:
+    """Return the fields of a `ServedModel`."""
+    about = model.description
+    return {
+        "name": about.name,
+        "version": about.version,
+        "created_at": about.created_at,
+        "backbone": about.backbone,
+        "sizes": Sizes(**{name: getattr(about, name) for name in Sizes.model_fields}),
+        "added_items": model.catalogue.num_added,
+        "retired_items": model.catalogue.num_retired,
+        "metrics": dict(about.metrics),
+        "providers": model.encoder.providers,
+        "scorer": model.scorer.backend,
+    }

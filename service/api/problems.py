@@ -11,16 +11,30 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from service.errors import (
+    AdminDisabledError,
     BodyTooLargeError,
     DeadlineError,
+    ForbiddenError,
     InvalidRequestError,
+    ItemNotFoundError,
+    ItemsExistError,
+    LocationUnavailableError,
     MalformedBodyError,
+    ModelsBusyError,
+    ModelsConflictError,
     NoHistoryError,
+    NoSimilarItemsError,
     NotReadyError,
     OverloadedError,
+    RateLimitedError,
     RequestError,
     ServiceError,
+    StateUnavailableError,
     StoreUnavailableError,
+    UnauthorizedError,
+    VersionMismatchError,
+    VersionNotFoundError,
+    VersionRefusedError,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -38,19 +52,39 @@ class ProblemKind:
 
 PROBLEMS: dict[type[ServiceError], ProblemKind] = {
     MalformedBodyError: ProblemKind(HTTPStatus.BAD_REQUEST, "malformed_body", "The body is not JSON."),
+    UnauthorizedError: ProblemKind(HTTPStatus.UNAUTHORIZED, "unauthorized", "A key is needed."),
+    ForbiddenError: ProblemKind(HTTPStatus.FORBIDDEN, "forbidden", "This needs another key."),
+    AdminDisabledError: ProblemKind(HTTPStatus.FORBIDDEN, "admin_disabled", "Administration is off."),
     NoHistoryError: ProblemKind(HTTPStatus.NOT_FOUND, "no_history", "No item of the history is known."),
+    ItemNotFoundError: ProblemKind(HTTPStatus.NOT_FOUND, "item_not_found", "No such item."),
+    NoSimilarItemsError: ProblemKind(HTTPStatus.NOT_FOUND, "no_similar_items", "Items cannot be compared."),
+    VersionNotFoundError: ProblemKind(HTTPStatus.NOT_FOUND, "version_not_found", "No such version."),
+    ItemsExistError: ProblemKind(HTTPStatus.CONFLICT, "items_exist", "Items are there already."),
+    VersionMismatchError: ProblemKind(HTTPStatus.CONFLICT, "version_mismatch", "Another version is served."),
+    ModelsConflictError: ProblemKind(HTTPStatus.CONFLICT, "models_conflict", "Not possible now."),
+    ModelsBusyError: ProblemKind(HTTPStatus.CONFLICT, "models_busy", "The models are being changed."),
     BodyTooLargeError: ProblemKind(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", "The body is too large."
     ),
     InvalidRequestError: ProblemKind(
         HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", "The request is not valid."
     ),
+    VersionRefusedError: ProblemKind(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "version_refused", "The version must not be served."
+    ),
+    RateLimitedError: ProblemKind(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", "Too many requests."),
     DeadlineError: ProblemKind(
         HTTPStatus.GATEWAY_TIMEOUT, "deadline", "The request's time was over before it was answered."
     ),
     NotReadyError: ProblemKind(HTTPStatus.SERVICE_UNAVAILABLE, "not_ready", "Not ready."),
     OverloadedError: ProblemKind(
         HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "Too many requests are waiting; try again."
+    ),
+    LocationUnavailableError: ProblemKind(
+        HTTPStatus.SERVICE_UNAVAILABLE, "location_unavailable", "The place of the versions does not answer."
+    ),
+    StateUnavailableError: ProblemKind(
+        HTTPStatus.SERVICE_UNAVAILABLE, "state_unavailable", "The change cannot be kept; nothing was changed."
     ),
     StoreUnavailableError: ProblemKind(
         HTTPStatus.SERVICE_UNAVAILABLE, "store_unavailable", "The sequence store does not answer; try again."
@@ -80,7 +114,13 @@ class Problem(BaseModel):
 def problem_of(request: Request, error: ServiceError, retry_after_s: int) -> Response:
     """Return the answer to a request that failed with `error`."""
     status = PROBLEMS[type(error)].status
-    headers = {"Retry-After": str(retry_after_s)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    headers = {}
+    if isinstance(error, RateLimitedError):
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(retry_after_s)
+    elif status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="recjpq"'
     return _response(_problem_of(request, error), headers)
 
 

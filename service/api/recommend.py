@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from recjpq.errors import FilterError
+from service.api.auth import take_more
 from service.api.body import parse_body, pointer, read_bytes, refusal_of
 from service.api.openapi import body_of, problems
 from service.api.problems import document_of
@@ -50,12 +51,13 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
             raise _told(result)
         with request.state.timings.measure("respond"):
             content = _answer(request.state.request_id, result, body.include)
-            _count(serving, result)
+            _count(serving, recommender, result)
             return _json(content)
 
     async def recommend_batch(request: Request) -> Response:
         """Answer several requests together: each has its own answer, or its own problem."""
         entries, timeout_ms = _parse_batch(await read_bytes(request, settings.max_body_bytes), settings)
+        take_more(request, len(entries))
         deadline = _deadline(request, timeout_ms, settings)
         groups: dict[int, list[int]] = {}
         recommenders: dict[int, Recommender] = {}
@@ -79,7 +81,7 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
             )
             for place, body, result in zip(places, bodies, answers, strict=True):
                 if isinstance(result, Recommendation):
-                    _count(serving, result)
+                    _count(serving, recommender, result)
                     results[place] = _answer(request.state.request_id, result, body.include)
                 else:
                     results[place] = document_of(request, _told(result))
@@ -262,10 +264,10 @@ def _json(content: dict[str, Any]) -> Response:
     )
 
 
-def _count(serving: Serving, recommendation: Recommendation) -> None:
+def _count(serving: Serving, recommender: Recommender, recommendation: Recommendation) -> None:
     serving.metrics.recommended(
         recommendation.strategy,
-        "champion",
+        recommender.variant,
         recommendation.degraded,
         len(recommendation.history.unknown_items),
     )

@@ -66,10 +66,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     assert get_binary_path().is_file()
 
 
-def encoder_graph() -> bytes:
+def sub_embeddings_of(seed: int = 7) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(M, V, D)).astype(np.float32)
+
+
+def encoder_graph(seed: int = 7) -> bytes:
     """A small encoder that depends on the codes, their order and the length."""
-    rng = np.random.default_rng(7)
-    sub_embeddings = rng.normal(size=(M, V, D)).astype(np.float32)
+    sub_embeddings = sub_embeddings_of(seed)
     constants = {
         "first_row": np.arange(M, dtype=np.int64) * V,
         "rows_of_splits": sub_embeddings.reshape(M * V, D),
@@ -96,11 +99,11 @@ def describe_model(version: str) -> ModelDescription:
 
 @pytest.fixture(scope="session")
 def make_artifact() -> Callable[..., Path]:
-    """Write an artifact of twelve items, i0 to i11, into a directory."""
+    """Write an artifact of twelve items, i0 to i11, into a directory; another seed is another model."""
 
-    def make(parent: Path, version: str = "v1", encoder: bytes | None = None) -> Path:
-        graph = encoder_graph()
-        rng = np.random.default_rng(11)
+    def make(parent: Path, version: str = "v1", encoder: bytes | None = None, seed: int = 7) -> Path:
+        graph = encoder_graph(seed)
+        rng = np.random.default_rng(seed + 4)
         item_codes = rng.integers(0, V, size=(N, M), dtype=np.uint8)
         histories = rng.integers(0, N, size=(3, L), dtype=np.int32)
         lengths = np.array([1, 3, L], dtype=np.int64)
@@ -121,7 +124,7 @@ def make_artifact() -> Callable[..., Path]:
         return write_artifact(
             parent, describe_model(version), encoder=encoder or graph,
             recommender=onnx.parser.parse_model(_IDENTITY).SerializeToString(),
-            item_codes=item_codes, items=items, golden=golden,
+            item_codes=item_codes, items=items, golden=golden, sub_embeddings=sub_embeddings_of(seed),
         )  # fmt: skip
 
     return make
@@ -135,7 +138,8 @@ def artifact(make_artifact: Callable[..., Path], tmp_path_factory: pytest.TempPa
 def settings_in(directory: Path, artifact: Path) -> Settings:
     """Settings of a service in this process, with generous deadlines: the machine may be busy."""
     return Settings(
-        model_path=artifact, store_url=f"sqlite:///{directory}/store.sqlite3", store_read_timeout_s=5,
+        model_path=artifact, store_url=f"sqlite:///{directory}/store.sqlite3",
+        state_path=directory / "state", store_read_timeout_s=5,
         store_write_timeout_s=5,
     )  # fmt: skip
 
@@ -177,6 +181,14 @@ class AppClient:
 
     def post(self, path: str, **arguments: Any) -> httpx.Response:
         return self.request("POST", path, **arguments)
+
+    def gather(self, *requests: tuple[str, str, dict[str, Any]]) -> list[httpx.Response]:
+        """Send several requests at the same time."""
+
+        async def send() -> list[httpx.Response]:
+            return await asyncio.gather(*(self.http.request(m, path, **more) for m, path, more in requests))
+
+        return self.runner.run(send())
 
     def delete(self, path: str, **arguments: Any) -> httpx.Response:
         return self.request("DELETE", path, **arguments)
@@ -412,6 +424,7 @@ def start_service(artifact: Path, tmp_path: Path) -> Iterator[Callable[..., Serv
     def start(*, wait: bool = True, **settings: object) -> ServiceProcess:
         values = {
             "model_path": artifact, "store_url": f"sqlite:///{tmp_path}/process.sqlite3", "drain_s": 0,
+            "state_path": tmp_path / "state",
             "store_read_timeout_s": 1, "store_write_timeout_s": 5,
         } | settings  # fmt: skip
         environment = {f"RECJPQ_{name.upper()}": str(value) for name, value in values.items()}

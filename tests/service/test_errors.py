@@ -166,7 +166,7 @@ def with_encoder(settings, encode):
         def encode(self, item_codes, lengths):
             return encode(item_codes, lengths)
 
-    return create_app(settings, load_model=lambda s: replace(load_model(s), encoder=Encoder()))
+    return create_app(settings, load_model=lambda *at: replace(load_model(*at), encoder=Encoder()))
 
 
 def test_an_unexpected_error_is_500_and_tells_nothing(settings, open_client, caplog):

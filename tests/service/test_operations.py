@@ -85,17 +85,22 @@ def test_model_describes_the_model_and_the_limits(shared_client):
         "limits": {
             "max_k": 1000, "max_history": 10_000, "max_exclude": 10_000,
             "max_candidates": 10_000, "max_filter_values": 1000, "max_batch": 100, "max_timeout_ms": 10_000,
-            "max_events": 500,
+            "max_new_items": 1000, "max_events": 500,
             "max_body_bytes": 2 * 1024 * 1024, "max_id_length": 256,
         },
         "metrics": {"ndcg@10": 0.5, "protocol": "leave one out"},
         "providers": ["CPUExecutionProvider"],
         "scorer": "cpu",
+        "added_items": 0,
+        "retired_items": 0,
+        "challenger": None,
+        "previous": None,
     }  # fmt: skip
 
 
 def test_probes(client):
     assert client.get("/livez").json() == {"status": "alive"}
+    assert client.get("/startupz").json() == {"status": "started"}
     assert client.get("/readyz").json() == {"status": "ready"}
     client.app.state.serving.begin_drain()
     response = client.get("/readyz")
@@ -111,7 +116,9 @@ def test_before_the_model_is_loaded_nothing_but_probes_and_metrics_answers(setti
     assert client.get("/metrics").status_code == 200
     for method, path, body in [
         ("GET", "/readyz", None),
+        ("GET", "/startupz", None),
         ("GET", "/model", None),
+        ("GET", "/items/i1/similar", None),
         ("POST", "/recommend", {"history": ["i1"]}),
         ("POST", "/users/u/events", {"events": [{"item_id": "i1"}]}),
         ("GET", "/users/u/events", None),
@@ -156,7 +163,7 @@ def test_the_openapi_document_describes_bodies_answers_and_problems(shared_clien
     body = operation["requestBody"]["content"]["application/json"]["schema"]
     assert body == {"$ref": "#/components/schemas/RecommendRequest"}
     assert schemas["RecommendRequest"]["examples"]
-    assert set(operation["responses"]) == {"200", "400", "404", "413", "422", "503", "504"}
+    assert set(operation["responses"]) == {"200", "400", "401", "404", "413", "422", "429", "503", "504"}
     references = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
     assert references <= set(schemas)
     assert "/users/{user_id}/events" in document["paths"]
