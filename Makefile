@@ -8,10 +8,10 @@ DEMO_TRAIN ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench clean
+.PHONY: help demo serve test check bench bench-service clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.installed-training ## train on MovieLens-100K, then serve at http://127.0.0.1:8000
 	.venv/bin/recjpq-train download runs/demo/data
@@ -33,6 +33,9 @@ check: .venv/.installed-dev ## format, lint and types
 
 bench: .venv/.installed-dev ## exact top-k: validate, then measure beside other methods
 	.venv/bin/python -m benchmarks.scoring $(BENCH)
+
+bench-service: .venv/.installed-dev ## the service under open-loop load, beside scoring in the ONNX graph
+	.venv/bin/python -m benchmarks.service $(BENCH)
 
 clean: ## remove the virtual environment and build products
 	rm -rf .venv build dist

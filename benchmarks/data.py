@@ -92,7 +92,7 @@ def trained(path: Path, dataset: Path, num_queries: int, seed: int = 0) -> Workl
     if made_from.get("fingerprint") != given["fingerprint"]:
         raise ValueError(f"{dataset}: not the dataset that {artifact.path} was trained on")
     codes = np.array(artifact.catalogue.item_codes)
-    tables = _encode(artifact, codes, _histories(artifact, dataset, num_queries, seed))
+    tables = encode(artifact.encoder_path, codes, _histories(artifact, dataset, num_queries, seed))
     model = artifact.manifest.model
     if model.training_config.get("model", {}).get("composition") == "additive":
         whole, queries = factorise(tables.reshape(len(tables), 1, -1), model.dim)
@@ -110,14 +110,20 @@ def resampled(real: Workload, num_items: int, seed: int = 0) -> Workload:
     sub-ids that the real queries score most alike. The queries stay.
     """
     rng = np.random.default_rng([seed, num_items])
-    N, M = real.codes.shape
-    codes = real.codes[rng.integers(0, N, size=num_items)]
-    for split in range(M):
-        near = _nearest(real.tables[:, split])  # (V, NEAREST)
-        moved = np.flatnonzero(rng.random(num_items) < PERTURBED_SHARE)
-        codes[moved, split] = near[codes[moved, split], rng.integers(0, near.shape[1], size=len(moved))]
+    codes = resample(real.codes, real.tables, num_items, rng)
     name = f"{real.name}-resampled-{num_items}"
     return Workload(name, "resampled", codes, real.sub_embeddings, real.queries, real.tables)
+
+
+def resample(codes: Codes, tables: Floats, num_items: int, rng: np.random.Generator) -> Codes:
+    """Draw codes (num_items, M) from real ones (N, M) and perturb them; see `resampled`."""
+    N, M = codes.shape
+    drawn: Codes = codes[rng.integers(0, N, size=num_items)]
+    for split in range(M):
+        near = _nearest(tables[:, split])  # (V, NEAREST)
+        moved = np.flatnonzero(rng.random(num_items) < PERTURBED_SHARE)
+        drawn[moved, split] = near[drawn[moved, split], rng.integers(0, near.shape[1], size=len(moved))]
+    return drawn
 
 
 def factorise(tables: Floats, width: int) -> tuple[Floats, Floats]:
@@ -158,10 +164,11 @@ def _histories(artifact: Artifact, dataset: Path, num_queries: int, seed: int) -
     ]
 
 
-def _encode(artifact: Artifact, codes: Codes, histories: list[npt.NDArray[np.int32]]) -> Floats:
+def encode(encoder: Path, codes: Codes, histories: list[npt.NDArray[np.int32]]) -> Floats:
+    """Return an encoder graph's score tables (B, M, V) of histories of item indices."""
     import onnxruntime  # noqa: PLC0415  # random workloads do without
 
-    session = onnxruntime.InferenceSession(str(artifact.encoder_path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(encoder), providers=["CPUExecutionProvider"])
     tables = []
     for start in range(0, len(histories), ENCODED_TOGETHER):
         batch = histories[start : start + ENCODED_TOGETHER]

@@ -49,11 +49,20 @@ def publish(
     found = json.loads(results.read_text())
     plot(found, picture)
     print(f"written: {picture}")
+    renew(readme, BEGIN, END, markdown(found))
+
+
+def renew(readme: Path, begin: str, end: str, content: str) -> None:
+    """Write what stands between two marks of a file.
+
+    Raises:
+        ValueError: the file lacks the marks.
+    """
     text = readme.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{readme}: expected one line {BEGIN} and, after it, one line {END}")
-    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
-    readme.write_text(f"{before}{BEGIN}\n{markdown(found)}\n{after}")
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{readme}: expected one line {begin} and, after it, one line {end}")
+    before, after = text[: text.index(begin)], text[text.index(end) :]
+    readme.write_text(f"{before}{begin}\n{content}\n{after}")
     print(f"written: {readme}")
 
 
@@ -111,7 +120,7 @@ def _provenance(results: Row) -> str:
 
 def _columns(results: Row) -> dict[str, str]:
     """Return the heading of every workload: its kind and size, and its name where others have the same."""
-    kinds = [f"{KINDS[entry['kind']]} {_size(entry['items'])}" for entry in results["workloads"]]
+    kinds = [f"{KINDS[entry['kind']]} {size(entry['items'])}" for entry in results["workloads"]]
     return {
         entry["name"]: f"{kind}, {entry['name'].rpartition('-')[0]}" if kinds.count(kind) > 1 else kind
         for entry, kind in zip(results["workloads"], kinds, strict=True)
@@ -155,7 +164,8 @@ def _costs(results: Row) -> str:
     return _table("", columns, list(dict.fromkeys(name for name, _ in cells)), cells)
 
 
-def _size(items: int) -> str:
+def size(items: int) -> str:
+    """Return a number of items in few characters."""
     for unit, scale in (("M", 1_000_000), ("k", 1_000)):
         if items >= scale and items % scale == 0:
             return f"{items // scale} {unit}"
@@ -163,10 +173,10 @@ def _size(items: int) -> str:
 
 
 def _cell(row: Row) -> str:
-    return f"{_short(row['p50_ms'])} ({_short(row['p99_ms'])})"
+    return f"{short(row['p50_ms'])} ({short(row['p99_ms'])})"
 
 
-def _short(milliseconds: float) -> str:
+def short(milliseconds: float) -> str:
     """Return about three significant digits, and no exponent."""
     digits = 0 if milliseconds >= 100 else 1 if milliseconds >= 10 else 2 if milliseconds >= 1 else 3
     return f"{milliseconds:,.{digits}f}"

@@ -85,17 +85,17 @@ class Catalogue:
         """N, the number of items."""
         return len(self.item_codes)
 
+    @property
+    def metadata_types(self) -> dict[str, pa.DataType]:
+        """The metadata columns' Arrow types by name."""
+        return {name: c.type for name, c in zip(self.metadata_columns, self._metadata, strict=True)}
+
     def most_popular(self, count: int) -> npt.NDArray[np.int32]:
         """Return the indices of the items with most interactions, ties to the lower, int32 (min(count, N),).
 
         The first `POPULAR` are kept: sorting ten million items would take a second and 40 MB.
         """
         return self._popular[:count] if count <= POPULAR else self._by_popularity(count)
-
-    @property
-    def metadata_types(self) -> dict[str, pa.DataType]:
-        """The metadata columns' Arrow types by name."""
-        return {name: c.type for name, c in zip(self.metadata_columns, self._metadata, strict=True)}
 
     @cached_property
     def _popular(self) -> npt.NDArray[np.int32]:

@@ -111,14 +111,13 @@ class GrowingCatalogue:
         return len(self._retired)
 
     def most_popular(self, count: int) -> ItemIndices:
-        """Return items that are not retired, from most to least interactions, ties to the lower index.
-
-        At most `count` of them.
-        """
-        best = self._base.most_popular(count + len(self._retired))  # enough if all retired are among them
-        if len(best) == self._first and self._ids:
-            best = np.concatenate([best, np.arange(self._first, self.num_items, dtype=np.int32)])
-        return best[self.is_offered(best)][:count]
+        """Return the items on offer with most interactions, ties to the lower index; at most `count`."""
+        trained = self._base.most_popular(count + self.num_retired)
+        offered = trained[self.is_offered(trained)][:count]
+        if len(offered) == count or not self._ids:
+            return offered
+        added = np.arange(self._first, self.num_items, dtype=np.int32)
+        return np.concatenate([offered, added[self.is_offered(added)]])[:count]
 
     @property
     def sub_id_shares(self) -> npt.NDArray[np.float64]:

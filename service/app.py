@@ -1,6 +1,12 @@
 """Wiring: the one place where the service's parts are built and joined."""
 
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +31,13 @@ from service.models import LoadModel
 from service.serving import Serving
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    from service.tracing import Tracing
+
+_COLLECTOR_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+_log = logging.getLogger(__name__)
+
 
 def create_app(settings: Settings, *, load_model: LoadModel = load_model) -> FastAPI:
     """Build the application; its lifespan opens the store and loads the model.
@@ -38,10 +51,11 @@ def create_app(settings: Settings, *, load_model: LoadModel = load_model) -> Fas
     """
     metrics = Metrics()
     serving = Serving(settings, metrics, load_model)
+    tracing = _open_tracing()
     app = FastAPI(
         title="RecJPQ recommendations",
         version=__version__,
-        lifespan=lambda _: serving.running(),
+        lifespan=lambda _: _running(serving, tracing),
         redirect_slashes=False,
         redoc_url=None,
     )
@@ -56,10 +70,33 @@ def create_app(settings: Settings, *, load_model: LoadModel = load_model) -> Fas
     metrics.declare_rejections(kind.reason for kind in PROBLEMS.values())
     _handle_errors(app, serving)
     app.add_middleware(AuthMiddleware, serving=serving)
-    app.add_middleware(RequestMiddleware, serving=serving, routes=frozenset(routes))
+    app.add_middleware(RequestMiddleware, serving=serving, routes=frozenset(routes), tracing=tracing)
     app.add_middleware(StartupErrorMiddleware)
     complete(app)
     return app
+
+
+def _open_tracing() -> "Tracing | None":
+    """Return what traces requests if OpenTelemetry's variables name a collector; else import nothing."""
+    named = next(filter(os.environ.get, _COLLECTOR_VARIABLES), None)
+    if named is None:
+        return None
+    try:
+        from service.tracing import Tracing  # noqa: PLC0415
+    except ImportError as error:
+        _log.warning("%s is set, but there are no traces: %s; install recjpq[tracing]", named, error)
+        return None
+    return Tracing()
+
+
+@asynccontextmanager
+async def _running(serving: Serving, tracing: "Tracing | None") -> AsyncIterator[None]:
+    try:
+        async with serving.running():
+            yield
+    finally:
+        if tracing:
+            await asyncio.to_thread(tracing.close)
 
 
 def _statuses_by_route(app: FastAPI) -> dict[tuple[str, str], list[int]]:

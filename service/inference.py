@@ -254,6 +254,7 @@ class InferencePool:
         now = perf_counter()
         alive = []
         for ticket in tickets:
+            ticket.timings.started["queue"] = ticket.queued
             ticket.timings.seconds["queue"] = now - ticket.queued
             if ticket.is_wanted(now):
                 alive.append(ticket)
@@ -264,6 +265,7 @@ class InferencePool:
                 ticket.fail(error)
             return
         for ticket in alive:
+            ticket.timings.started["encode"] = now
             ticket.timings.seconds["encode"] = perf_counter() - now
         for ticket in alive:
             if not ticket.is_wanted(perf_counter()):

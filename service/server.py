@@ -9,13 +9,17 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 
 import uvicorn
 
 from recjpq.errors import RecJPQError
 from service.app import create_app
+from service.connection import BoundedProtocol
 from service.errors import StartupError
+from service.listen import let_nobody_in
 from service.logs import configure_logging
 from service.metrics import keep_values_of_worker
 from service.serving import Serving
@@ -24,11 +28,19 @@ from service.settings import Settings
 # Longer than load balancers keep idle connections (60 s is common), so that the service never closes one
 # just as a request arrives on it.
 _KEEP_ALIVE_S = 75
-# Within this a connection that was accepted last sends its first request.
+# Within this the last connections are accepted; within as much again they send their first request.
 _LINGER_S = 0.2
 _BACKLOG = 2048
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What to do when the server serves, and when it has drained."""
+
+    ready: Callable[[], None] = lambda: None
+    drained: Callable[[], None] = lambda: None
 
 
 class DrainingServer(uvicorn.Server):
@@ -37,35 +49,39 @@ class DrainingServer(uvicorn.Server):
     A subclass because uvicorn offers no hook between the signal and the closing of its sockets.
     """
 
-    def __init__(self, config: uvicorn.Config, serving: Serving, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, serving: Serving, hooks: Hooks) -> None:
         super().__init__(config)
         self._serving = serving
-        self._on_ready = on_ready
+        self._hooks = hooks
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
         await super().startup(sockets)
-        self._on_ready()
+        self._hooks.ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, accept no more, answer what was accepted, and shut down.
+        """Drain, let nobody in, answer who is, and shut down.
 
         From the beginning of the drain every answer closes its connection (see RequestMiddleware), so that
         those that uvicorn closes in the end are ones on which nothing is asked any more.
         """
         self._serving.begin_drain()
         await asyncio.sleep(self._serving.settings.drain_s)
+        self._hooks.drained()
+        await asyncio.sleep(_LINGER_S)
         for server in self.servers:
             server.close()
         await asyncio.sleep(_LINGER_S)
         await super().shutdown(sockets)
 
 
-def make_server(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> DrainingServer:
+def make_server(settings: Settings, hooks: Hooks) -> DrainingServer:
     """Return a server that is ready to run."""
     app = create_app(settings)
     config = uvicorn.Config(
         app,
+        http=partial(BoundedProtocol, receive_timeout_s=settings.receive_timeout_s),  # type: ignore[arg-type]
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,  # it would write user ids
@@ -75,12 +91,12 @@ def make_server(settings: Settings, on_ready: Callable[[], None] = lambda: None)
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
     )
-    return DrainingServer(config, app.state.serving, on_ready)
+    return DrainingServer(config, app.state.serving, hooks)
 
 
 def serve(settings: Settings, listeners: Sequence[socket.socket]) -> int:
     """Serve in this process until a signal; return the exit status."""
-    _run(make_server(settings), listeners)
+    _run(make_server(settings, Hooks(drained=lambda: let_nobody_in(listeners))), listeners)
     return 0
 
 
@@ -111,7 +127,7 @@ def work(settings: Settings, slot: int, listeners: Sequence[socket.socket], read
     """
     configure_logging(settings.log_level)
     keep_values_of_worker(slot)
-    server = make_server(settings, lambda: ready.send(None))
+    server = make_server(settings, Hooks(ready=lambda: ready.send(None)))
     threading.Thread(target=_end_with_parent, args=[server], name="lifeline", daemon=True).start()
     _run(server, listeners)
 

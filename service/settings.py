@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     """Most items in one request that adds items."""
     max_body_bytes: PositiveInt = 2 * 1024 * 1024
     """Largest request body."""
+    receive_timeout_s: PositiveSeconds = 10.0
+    """How long a client may take to send one request, head and body; then 408 and the connection closes."""
 
     store_url: str = "sqlite:///runs/service/sequences.sqlite3"
     """Where sequences are kept: `sqlite:///relative/path`, `sqlite:////absolute/path`,

@@ -10,18 +10,24 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class Timings:
-    """Seconds by stage, in the order of the stages' ends, of a request that began when this was made."""
+    """Seconds by stage, in the order of the stages' ends, and when each started, by `perf_counter`.
 
-    __slots__ = ("seconds", "started")
+    Attributes:
+        began: when the request arrived.
+        seconds: of each stage so far. started: of each stage.
+    """
+
+    __slots__ = ("began", "seconds", "started")
 
     def __init__(self) -> None:
-        self.started = perf_counter()
+        self.began = perf_counter()
         self.seconds: dict[Stage, float] = {}
+        self.started: dict[Stage, float] = {}
 
     @contextmanager
     def measure(self, stage: Stage) -> Iterator[None]:
         """Record the time that the block takes, also when it fails."""
-        started = perf_counter()
+        started = self.started[stage] = perf_counter()
         try:
             yield
         finally:

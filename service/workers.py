@@ -27,6 +27,7 @@ from time import monotonic
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from service.listen import let_nobody_in
 from service.settings import Settings
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -62,7 +63,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._served = False
         self._stopping = False
-        self._kill_at = float("inf")
+        self._close_at = self._kill_at = float("inf")
         self._status = 0
 
     def run(self) -> int:
@@ -99,7 +100,7 @@ class Supervisor:
         return [wakeup, *starting, *(worker.process.sentinel for worker in self._workers)]
 
     def _wait_s(self) -> float | None:
-        next_at = min([self._kill_at, *self._due.values()])
+        next_at = min([self._close_at, self._kill_at, *self._due.values()])
         return None if next_at == float("inf") else max(0.0, next_at - monotonic())
 
     def _handle(self, event: object, wakeup: socket.socket) -> None:
@@ -130,7 +131,8 @@ class Supervisor:
         mark_process_dead(worker.slot, str(self._values))
         status = worker.process.exitcode
         if self._stopping:
-            self._status = self._status or (1 if status else 0)
+            # SIGTERM's own end: it had not come so far as to handle it.
+            self._status = self._status or int(status not in (0, -signal.SIGTERM))
         elif not self._served:
             self._status = status if status and status > 0 else 1
             self._stop()
@@ -155,6 +157,8 @@ class Supervisor:
         """Do what signals and the clock ask for: end all; on a second SIGINT, or too late, at once."""
         if self._signals and not self._stopping:
             self._stop()
+        if monotonic() >= self._close_at:
+            self._close()
         if self._signals.count(signal.SIGINT) > 1 or monotonic() >= self._kill_at:
             for worker in self._workers:
                 _log.error(
@@ -166,12 +170,20 @@ class Supervisor:
     def _stop(self) -> None:
         self._stopping = True
         self._due.clear()
-        # While this process held them, connections would go on being made, and nobody would answer.
-        for listener in self._listeners:
-            listener.close()
         for worker in self._workers:
             worker.process.terminate()
-        self._kill_at = monotonic() + self._settings.drain_s + self._settings.shutdown_timeout_s + _GRACE_S
+        self._close_at = monotonic() + self._settings.drain_s
+        self._kill_at = self._close_at + self._settings.shutdown_timeout_s + _GRACE_S
+
+    def _close(self) -> None:
+        """Let nobody in any more; the workers, which have drained by now, accept who is waiting.
+
+        Not for them to do: one that ends alone must not close the others' port.
+        """
+        self._close_at = float("inf")
+        let_nobody_in(self._listeners)
+        for listener in self._listeners:
+            listener.close()
 
     @contextmanager
     def _signals_caught(self) -> Iterator[socket.socket]:

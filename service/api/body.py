@@ -8,6 +8,9 @@ from pydantic_core import ErrorDetails
 
 from service.errors import BodyTooLargeError, InvalidRequestError, MalformedBodyError, Violation
 
+MAX_POINTER_LENGTH = 500
+"""A longer one is cut back to a part that contains what it points to."""
+
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
 _TAGS = {"id", "entry", "str", "bool", "int", "float"}
@@ -62,4 +65,6 @@ def _violation(detail: ErrorDetails) -> Violation:
         for place, part in enumerate(detail["loc"])
         if not (part in _TAGS and place >= 2 and isinstance(detail["loc"][place - 1], int))
     ]
-    return Violation(detail["msg"], pointer(*location))
+    while len(where := pointer(*location)) > MAX_POINTER_LENGTH:  # a name that the caller made up
+        location.pop()
+    return Violation(detail["msg"], where)

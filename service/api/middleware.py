@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from random import getrandbits
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -24,6 +24,9 @@ from service.timings import Timings
 
 _SAFE_TOKEN = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
 
+if TYPE_CHECKING:
+    from service.tracing import Tracing
+
 RawHeaders = list[tuple[bytes, bytes]]
 
 _log = logging.getLogger(__name__)
@@ -33,8 +36,15 @@ _access_log = logging.getLogger("service.access")
 class RequestMiddleware:
     """Names, times, counts and, if all else fails, answers each request."""
 
-    def __init__(self, app: ASGIApp, serving: Serving, routes: frozenset[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        serving: Serving,
+        routes: frozenset[tuple[str, str]],
+        tracing: "Tracing | None" = None,
+    ) -> None:
         self._app = app
+        self._tracing = tracing
         self._serving = serving
         self._routes = routes
 
@@ -68,7 +78,7 @@ class RequestMiddleware:
         finally:
             in_progress.dec()
         if status:
-            self._record(scope, status, perf_counter() - started, timings)
+            self._record(scope, status, started, perf_counter(), timings)
 
     def _add_headers(self, headers: RawHeaders, state: dict[str, Any], timings: Timings) -> None:
         """Append to an answer's headers, which have none of these: no look-ups are needed."""
@@ -80,7 +90,8 @@ class RequestMiddleware:
         if self._serving.draining:
             headers.append((b"connection", b"close"))
 
-    def _record(self, scope: Scope, status: int, seconds: float, timings: Timings) -> None:
+    def _record(self, scope: Scope, status: int, started: float, ended: float, timings: Timings) -> None:
+        seconds = ended - started
         label = (scope["method"], getattr(scope.get("route"), "path_format", OTHER))
         method, route = label if label in self._routes else (OTHER, OTHER)
         self._serving.metrics.answered(method, route, status, seconds, timings)
@@ -92,6 +103,15 @@ class RequestMiddleware:
                 "duration_ms": round(seconds * 1000, 3),
             }
             _access_log.info("request", extra={"request_id": scope["state"]["request_id"], **fields})
+        if self._tracing:
+            attributes: dict[str, str | int] = {
+                "http.request.method": method,
+                "http.route": route,
+                "http.response.status_code": status,
+                "recjpq.request_id": scope["state"]["request_id"],
+            }
+            name = f"{method} {route}"
+            self._tracing.record(name, scope["headers"], started, ended, timings, attributes)
 
 
 class StartupErrorMiddleware:

@@ -183,8 +183,8 @@ def _deadline(request: Request, timeout_ms: int | None, settings: Settings) -> f
     timeout_s = settings.request_timeout_s
     if timeout_ms is not None:
         timeout_s = min(timeout_s, timeout_ms / 1000)
-    started: float = request.state.timings.started
-    return started + timeout_s
+    began: float = request.state.timings.began
+    return began + timeout_s
 
 
 async def _disconnected(request: Request) -> None:

@@ -11,11 +11,9 @@ one search for it. Redis does the same as `SequenceRecord.append` inside the ser
 """
 
 import re
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from operator import attrgetter
+from dataclasses import dataclass
 from typing import Literal, Self
 
 from service.store.protocol import TOMBSTONE_MS, AppendResult, Event
@@ -27,45 +25,81 @@ _SEPARATOR = re.compile(r"[\t\n]")
 
 @dataclass(slots=True)
 class SequenceRecord:
-    """One user's events, oldest first, and when the user was last deleted (0: never)."""
+    """One user's record, its events as they are stored: an append touches a few bytes, not every event.
+
+    Attributes:
+        deleted_at_ms: when the user was last deleted (0: never).
+        count: how many events there are.
+        newest_ms: the last one's time.
+        body: their lines, oldest first.
+    """
 
     deleted_at_ms: int = 0
-    events: list[Event] = field(default_factory=list)
+    count: int = 0
+    newest_ms: int = 0
+    body: bytes = b""
 
     @classmethod
     def decode(cls, record: bytes) -> Self:
         """Read the stored form; raises ValueError if it is not one of this release."""
-        header, *lines = record.decode().split("\n")
-        version, deleted_at_ms, *_ = header.split("\t")
-        if version != RECORD_VERSION:
-            raise ValueError(f"record version {version[:20]!r}, expected {RECORD_VERSION!r}")
-        rows = (line.split("\t") for line in lines[:-1])  # the last line ends in NL too
-        return cls(int(deleted_at_ms), [Event(item, int(time), event or None) for time, item, event in rows])
+        _check_version(record)
+        header, _, body = record.partition(b"\n")
+        deleted_at_ms, count, newest_ms = map(int, header.split(b"\t")[1:])
+        return cls(deleted_at_ms, count, newest_ms, body)
 
     def encode(self) -> bytes:
         """Return the stored form."""
-        newest_ms = self.events[-1].time_ms if self.events else 0
-        header = f"{RECORD_VERSION}\t{self.deleted_at_ms}\t{len(self.events)}\t{newest_ms}\n"
-        return (header + "".join(map(event_line, self.events))).encode()
+        header = f"{RECORD_VERSION}\t{self.deleted_at_ms}\t{self.count}\t{self.newest_ms}\n"
+        return header.encode() + self.body
+
+    def last(self, limit: int) -> list[Event]:
+        """Return the last `limit` events, oldest first."""
+        lines = self.body.decode().split("\n")[:-1][-limit:]  # the last line ends in NL too
+        rows = (line.split("\t") for line in lines)
+        return [Event(item, int(time), event or None) for time, item, event in rows]
 
     def append(self, events: Sequence[Event], max_events: int, now_ms: int) -> AppendResult:
         """Add events as `SequenceStore.append` says."""
         if now_ms >= self.deleted_at_ms + TOMBSTONE_MS:
             self.deleted_at_ms = 0
-        del self.events[:-max_events]  # the maximum may have been lowered
+        while self.count > max_events:  # the maximum may have been lowered
+            self._drop_oldest()
         outcomes = Counter(self._add(event, max_events) for event in events)
         return AppendResult(outcomes["stored"], outcomes["duplicate"], outcomes["stale"])
 
     def _add(self, event: Event, max_events: int) -> Literal["stored", "duplicate", "stale"]:
-        full = len(self.events) == max_events
+        full = self.count == max_events
         forgotten = self.deleted_at_ms > 0 and event.time_ms <= self.deleted_at_ms
-        if forgotten or (full and event.time_ms < self.events[0].time_ms):
+        if forgotten or (full and event.time_ms < self._time_at(0)):
             return "stale"
-        if event.event_id and any(event.event_id == other.event_id for other in self.events):
+        if event.event_id and f"\t{event.event_id}\n".encode() in self.body:
             return "duplicate"
-        self.events.insert(bisect_right(self.events, event.time_ms, key=attrgetter("time_ms")), event)
-        del self.events[:-max_events]
+        position = self._position_of(event.time_ms)
+        self.body = self.body[:position] + event_line(event).encode() + self.body[position:]
+        self.newest_ms = max(self.newest_ms, event.time_ms)
+        self.count += 1
+        if full:
+            self._drop_oldest()
         return "stored"
+
+    def _position_of(self, time_ms: int) -> int:
+        """Return where a line of this time belongs: behind the last one that is not later."""
+        end = len(self.body)
+        if time_ms >= self.newest_ms:
+            return end
+        while end > 0:
+            start = self.body.rfind(b"\n", 0, end - 1) + 1
+            if self._time_at(start) <= time_ms:
+                break
+            end = start
+        return end
+
+    def _time_at(self, start: int) -> int:
+        return int(self.body[start : self.body.index(b"\t", start)])
+
+    def _drop_oldest(self) -> None:
+        self.body = self.body[self.body.index(b"\n") + 1 :]
+        self.count -= 1
 
 
 def last_items(record: bytes, limit: int) -> list[str]:
@@ -74,10 +108,14 @@ def last_items(record: bytes, limit: int) -> list[str]:
     Three tabs stand in the header, and then two in each event's line; so between tabs every second text
     from the fifth on is an item id. Raises ValueError if the record is not one of this release.
     """
+    _check_version(record)
+    return record.decode().split("\t")[4::2][-limit:]
+
+
+def _check_version(record: bytes) -> None:
     if not record.startswith(_VERSION_FIELD):
         found = record.partition(b"\t")[0][:20].decode(errors="replace")
         raise ValueError(f"record version {found!r}, expected {RECORD_VERSION!r}")
-    return record.decode().split("\t")[4::2][-limit:]
 
 
 def event_line(event: Event) -> str:

@@ -44,7 +44,7 @@ class RedisStore:
         """See `SequenceStore.read`."""
         async with _failures():
             record = await self._execute("GET", _key(user_id))
-            return [] if record is None else SequenceRecord.decode(record).events[-limit:]
+            return [] if record is None else SequenceRecord.decode(record).last(limit)
 
     async def read_items(self, user_ids: Sequence[str], limit: int) -> list[list[str]]:
         """See `SequenceStore.read_items`."""

@@ -100,7 +100,7 @@ class SqliteStore:
 
     async def read(self, user_id: str, limit: int) -> list[Event]:
         """See `SequenceStore.read`."""
-        return await _in(self._read_thread, lambda: self._load(self._reader, user_id).events[-limit:])
+        return await _in(self._read_thread, lambda: self._load(self._reader, user_id).last(limit))
 
     async def read_items(self, user_ids: Sequence[str], limit: int) -> list[list[str]]:
         """See `SequenceStore.read_items`."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -416,19 +416,19 @@ class ServiceProcess:
         eventually(ready)
 
 
-@pytest.fixture
-def start_service(artifact: Path, tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
-    """Start a service with some settings; the store is a file in the test's directory by default."""
+@contextmanager
+def services_in(directory: Path, artifact: Path) -> Iterator[Callable[..., ServiceProcess]]:
+    """Give a function that starts services; all are killed in the end."""
     started: list[ServiceProcess] = []
 
     def start(*, wait: bool = True, **settings: object) -> ServiceProcess:
         values = {
-            "model_path": artifact, "store_url": f"sqlite:///{tmp_path}/process.sqlite3", "drain_s": 0,
-            "state_path": tmp_path / "state",
+            "model_path": artifact, "store_url": f"sqlite:///{directory}/process.sqlite3", "drain_s": 0,
+            "state_path": directory / "state",
             "store_read_timeout_s": 1, "store_write_timeout_s": 5,
         } | settings  # fmt: skip
         environment = {f"RECJPQ_{name.upper()}": str(value) for name, value in values.items()}
-        service = ServiceProcess(environment, tmp_path / f"service-{len(started)}.log")
+        service = ServiceProcess(environment, directory / f"service-{len(started)}.log")
         started.append(service)
         service.start()
         if wait:
@@ -440,3 +440,19 @@ def start_service(artifact: Path, tmp_path: Path) -> Iterator[Callable[..., Serv
         if service.process is not None:
             service.process.kill()
             service.process.wait()
+
+
+@pytest.fixture
+def start_service(artifact: Path, tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
+    """Start a service with some settings; the store is a file in the test's directory by default."""
+    with services_in(tmp_path, artifact) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_shared_service(
+    artifact: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., ServiceProcess]]:
+    """Start a service that lives as long as a module's tests."""
+    with services_in(tmp_path_factory.mktemp("shared"), artifact) as start:
+        yield start

@@ -1,0 +1,107 @@
+"""One client's connection: what it may cost before a request is whole.
+
+uvicorn's protocol on httptools waits forever for the rest of a request, and keeps a head of any size and any
+number of pipelined requests. Behind a proxy that never shows; facing anyone it would be a way to hold every
+connection, or all memory, at no cost.
+"""
+
+import asyncio
+import json
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Of request line and headers together; what one read brings (256 kB at most) is looked at as a whole."""
+MAX_PIPELINED = 64
+"""Requests of one connection that may wait for the answer to an earlier one."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Refuses heads that are too large and clients that are too slow, as problem documents."""
+
+    def __init__(self, *, receive_timeout_s: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._receive_timeout_s = receive_timeout_s
+        self._receiving_since: float | None = None  # None between requests
+        self._deadline: asyncio.TimerHandle | None = None
+        self._in_head = False
+        self._head_bytes = 0
+        self._read_bytes = 0
+        self._refusal = HTTPStatus.BAD_REQUEST
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._receiving_since = self.loop.time()
+        self._deadline = self.loop.call_later(self._receive_timeout_s, self._check_deadline)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        if self._receiving_since is None:
+            self._receiving_since = self.loop.time()
+        self._read_bytes = len(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """A request's first byte is here."""
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+        self._receiving_since = self._receiving_since or self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        """A request's head is whole. What is raised here refuses it."""
+        self._in_head = False
+        if self._read_bytes > MAX_HEAD_BYTES:  # else it was counted as it came
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            if size > MAX_HEAD_BYTES:
+                self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+                raise ValueError("head too large")
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many pipelined requests")
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        self._receiving_since = None
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's signature
+        """Refuse what the parser, or a method above, could not take."""
+        self._refuse(self._refusal)
+
+    def _check_deadline(self) -> None:
+        """Close if a request has not become whole in time; look again when that could be so."""
+        now, since = self.loop.time(), self._receiving_since
+        ends = (now if since is None else since) + self._receive_timeout_s
+        if ends <= now:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+        else:
+            self._deadline = self.loop.call_at(ends, self._check_deadline)
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Answer without the application, unless it is answering, and close."""
+        if self.transport.is_closing():
+            return
+        answering = self.cycle is not None and self.cycle.response_started
+        if not answering:  # else the bytes would stand inside another answer
+            problem = {"type": "about:blank", "title": status.phrase, "status": status.value}
+            body = json.dumps(problem | {"detail": f"{status.phrase}."}).encode()
+            self.transport.write(
+                STATUS_LINE[status.value]
+                + b"content-type: application/problem+json\r\nconnection: close\r\n"
+                + b"content-length: %d\r\n\r\n%s" % (len(body), body)
+            )
+        self.transport.close()

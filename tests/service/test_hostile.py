@@ -1,0 +1,285 @@
+"""Requests that mean harm, to every documented route: no 500, nothing of the inside, no growth."""
+
+import gc
+import json
+import re
+import urllib.parse
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from benchmarks.machine import private_bytes
+
+LEAKS = re.compile(
+    r"Traceback|File \\?\"|site-packages|/tmp/|/home/|\.py\b|pydantic|sqlite|Error\(|0x[0-9a-f]{8}"
+)
+UNDOCUMENTED = {404, 405}  # the router's own
+BODIES = {"/recommend", "/recommend/batch", "/users/{user_id}/events"}
+DEEP = b'{"history": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+HUGE = [
+    "1e400",
+    "-1e400",
+    "9" * 10_000,
+    "-0",
+    "-0.0",
+    "1e-400",
+    "NaN",
+    "Infinity",
+    "0x10",
+    "1_000",
+    "1" + "0" * 308,
+]
+IDS = [
+    "\x00", "a\x00b", "\r\nSet-Cookie: a=b", "\x7f", "\x85", "\u2028", "\u202e", "\ufeff", "\ufffd", "\ud800",
+    "\U0010ffff", "e\u0301" * 128, "x" * 257, "x" * 60_000, " ", "..", "../../etc/passwd", "%00", "%2F",
+    "'; DROP TABLE", "{0}", "${jndi:ldap://x}", "<script>", "\\", '"',
+    "*\r\n$3\r\nDEL\r\n", "{user}", "None", "-1", "🎬" * 64,
+]  # fmt: skip
+
+
+def operations(client) -> list[tuple[str, str]]:
+    paths = client.app.openapi()["paths"]
+    return [(method.upper(), path) for path, methods in paths.items() for method in methods]
+
+
+def body_operations(client) -> list[tuple[str, str]]:
+    paths = client.app.openapi()["paths"]
+    return [(m, p) for m, p in operations(client) if "requestBody" in paths[p][m.lower()]]
+
+
+def fill(path: str, value: str) -> str:
+    """Put a value in the place of each parameter of a path."""
+    quoted = urllib.parse.quote(value.encode("utf-8", "surrogatepass"), safe="")
+    return re.sub(r"\{[^}]*\}", lambda _: quoted, path)
+
+
+def check(client, method: str, path: str, response, *, extra: frozenset[int] = frozenset()) -> None:
+    """Any answer may come that the document names, as a problem if it is a refusal."""
+    told = client.app.openapi()["paths"].get(path, {}).get(method.lower(), {}).get("responses", {})
+    allowed = {int(status) for status in told} | UNDOCUMENTED | extra
+    assert response.status_code in allowed, (method, path, response.status_code, response.text[:300])
+    if response.status_code >= 400:
+        assert response.headers["content-type"] == "application/problem+json"
+        assert not LEAKS.search(response.text), response.text[:500]
+        assert len(response.content) < 20_000
+    assert response.headers["x-request-id"]
+    for name, value in response.headers.items():
+        assert "\r" not in name + value
+        assert "\n" not in name + value
+        assert name != "set-cookie"
+
+
+def near(schema: dict, components: dict, depth: int = 0) -> st.SearchStrategy:
+    """Values near a JSON schema: mostly of its form, and now and then something else at any place."""
+    if "$ref" in schema:
+        schema = components[schema["$ref"].rpartition("/")[2]]
+    return st.one_of(_of(schema, components, depth), st.sampled_from(ODD), st.deferred(lambda: ANYTHING))
+
+
+def _of(schema: dict, components: dict, depth: int) -> st.SearchStrategy:
+    if branches := schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf"):
+        return st.one_of([near(branch, components, depth) for branch in branches])
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    kind = schema.get("type")
+    if kind == "object":
+        fields = {name: near(of, components, depth + 1) for name, of in schema.get("properties", {}).items()}
+        return st.fixed_dictionaries({}, optional=fields | {"unknown": st.none()})
+    if kind == "array":
+        return st.lists(near(schema.get("items", {}), components, depth + 1), max_size=4)
+    simple = {
+        "string": st.one_of(st.sampled_from([*KNOWN, *TEXTS]), st.text(max_size=8)),
+        "integer": st.integers(-2, 2000),
+        "number": st.floats(),
+        "boolean": st.booleans(),
+    }
+    return simple.get(kind, st.none())
+
+
+KNOWN = ["i1", "i2", "u1", "2026-11-20T10:00:00Z", "popular"]
+TEXTS = [text for text in IDS if len(text) < 1000]
+ODD = [None, True, 0, -1, 2**63, 2**64, 10**400, 1e308, float("nan"), float("inf"), "", [], {}, [[]], *TEXTS]
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+bounded = settings(
+    max_examples=60, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)  # fmt: skip
+
+
+@bounded
+@given(body=st.binary(max_size=200))
+def test_bytes(shared_client, body):
+    for method, path in body_operations(shared_client):
+        response = shared_client.request(method, fill(path, "u"), content=body)
+        check(shared_client, method, path, response)
+
+
+@bounded
+@given(data=st.data())
+def test_json_near_the_schema(shared_client, data):
+    document = shared_client.app.openapi()
+    for method, path in body_operations(shared_client):
+        content = document["paths"][path][method.lower()]["requestBody"]["content"]
+        schema = next(iter(content.values()))["schema"]
+        body = data.draw(near(schema, document["components"]["schemas"]))
+        encoded = json.dumps(body).encode()  # NaN and lone surrogates as such programs send them
+        check(shared_client, method, path, shared_client.request(method, fill(path, "u"), content=encoded))
+
+
+@pytest.mark.parametrize("number", HUGE, ids=lambda number: number[:12])
+def test_numbers(shared_client, number):
+    for method, path in body_operations(shared_client):
+        for field in ("k", "timeout_ms", "history", "unknown"):
+            body = f'{{"history": ["i1"], "{field}": {number}}}'.encode()
+            check(shared_client, method, path, shared_client.request(method, fill(path, "u"), content=body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        DEEP,
+        b"[" * 1_000_000,
+        b'{"a":' * 100_000,
+        b'{"history": ["i1"], ' + b",".join(b'"f%d": 1' % n for n in range(50_000)) + b"}",
+        b'{"history": ["i1"], "history": [], "k": 1, "k": "x"}',
+        b'{"history": ["i1"]' + b" " * 10_000_000 + b"}",
+        b'"' + b"x" * 10_000_000 + b'"',
+        b"\xef\xbb\xbf{}",
+        '{"history": ["i1"]}'.encode("utf-16"),
+        b'{"history": ["\xc0\xaf"]}',  # an overlong slash
+        b'{"__proto__": {"k": 1}, "history": ["i1"]}',
+    ],
+    ids=[
+        "deep",
+        "open",
+        "nested",
+        "fields",
+        "repeated",
+        "spaces",
+        "string",
+        "bom",
+        "utf-16",
+        "overlong",
+        "proto",
+    ],
+)
+def test_bodies(shared_client, body):
+    for method, path in body_operations(shared_client):
+        check(shared_client, method, path, shared_client.request(method, fill(path, "u"), content=body))
+
+
+@pytest.mark.parametrize("value", IDS, ids=lambda value: ascii(value)[:20])
+def test_ids_anywhere(shared_client, value):
+    """In paths, and at each place of a body; what is accepted comes back as it was."""
+    for method, path in operations(shared_client):
+        if "{" in path:
+            body = b'{"events": [{"item_id": "i1"}]}' if method in ("POST", "PUT") else None
+            response = shared_client.request(method, fill(path, value), content=body)
+            check(shared_client, method, path, response, extra=frozenset({422}))
+    for body in (
+        {"user_id": value}, {"history": [value]}, {"history": ["i1"], "exclude": [value]},
+        {"history": ["i1"], "candidates": [value]}, {"history": ["i1"], "filters": {value: {"any": [value]}}},
+        {"history": ["i1"], value: 1}, {"history": ["i1"], "fallback": value, "include": [value]},
+    ):  # fmt: skip
+        check(shared_client, "POST", "/recommend", shared_client.post("/recommend", content=json.dumps(body)))
+    events = {"events": [{"item_id": value, "event_id": value}]}
+    response = shared_client.post("/users/hostile/events", content=json.dumps(events))
+    check(shared_client, "POST", "/users/{user_id}/events", response)
+    if response.status_code == 200:
+        stored = shared_client.get("/users/hostile/events").json()["events"]
+        assert value in [event["item_id"] for event in stored]
+
+
+@pytest.mark.parametrize(
+    "method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
+)
+def test_methods(shared_client, method):
+    known = operations(shared_client)
+    for path in dict.fromkeys(path for _, path in known):
+        response = shared_client.request(method, fill(path, "u"))
+        if (method, path) not in known:
+            assert response.status_code == 405, (method, path)
+            assert response.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/%00", "/%2e%2e/%2e%2e/etc/passwd", "/users/%2e%2e/%2e%2e/events", "/users/%c0%af/events",
+        "/users//events", "/users/a/b/c/events", "/model/../metrics", "/recommend%20", "/recommend;a=b",
+        "/%ff", "/admin/models/..%2f..%2fetc/activate", "/admin/models/%00/activate", "/items/%00/similar",
+        "/items/../similar",
+        "/openapi.json/", "/" + "a" * 60_000,
+    ],
+    ids=lambda path: path[:40],
+)  # fmt: skip
+def test_paths(shared_client, path):
+    for method in ("GET", "POST"):
+        response = shared_client.request(method, path)
+        assert response.status_code < 500
+        assert not LEAKS.search(response.text.replace("a" * 100, "")) or response.status_code < 400
+
+
+@pytest.mark.parametrize(
+    "given_id",
+    ["a\r\nb", "a\r\nX-Evil: 1", "x" * 129, "", "é", "a b", '"', "\x00", "a\tb", "%0d%0a", "..", "<a>"],
+    ids=ascii,
+)
+def test_a_request_id_that_is_not_harmless_is_replaced(shared_client, given_id):
+    headers = [(b"x-request-id", given_id.encode())]
+    response = shared_client.get("/livez", headers=headers)
+    answered = response.headers["x-request-id"]
+    assert answered == given_id or re.fullmatch("[0-9a-f]{32}", answered)
+    assert re.fullmatch(r"[A-Za-z0-9._~:/+=@%-]{1,128}", answered)
+
+
+def test_many_headers_and_repeated_ones(shared_client):
+    headers = [(b"x-%d" % n, b"y" * 100) for n in range(500)] + [
+        (b"x-request-id", b"a"),
+        (b"x-request-id", b"b\r\n"),
+    ]
+    response = shared_client.post("/recommend", headers=headers, json={"history": ["i1"]})
+    assert response.status_code == 200
+
+
+SOAK = [
+    ("POST", "/recommend", b'{"history": ["i1", "i2"], "k": 3}'),
+    ("POST", "/recommend", b'{"user_id": "soak", "history": ["never seen %d"]}'),
+    ("POST", "/recommend", b'{"user_id": "user-%d"}'),
+    ("POST", "/recommend", b'{"history": [1], "field-%d": 1}'),
+    ("POST", "/recommend", b"{%d"),
+    ("POST", "/users/user-%d/events", b'{"events": [{"item_id": "item-%d", "event_id": "e%d"}]}'),
+    ("GET", "/users/user-%d/events", b""),
+    ("DELETE", "/users/user-%d/events", b""),
+    ("GET", "/no-such-route-%d", b""),
+    ("BREW-%d", "/model", b""),
+    ("GET", "/model", b""),
+]
+SOAK_REQUESTS, SOAK_WARM = 20_000, 4_000
+GROWTH_BYTES = 6 * 2**20
+"""Far below what a leak of one kilobyte a request would take, and far above what allocators keep."""
+
+
+def test_memory_does_not_grow_with_requests(client):
+    """Each request's ids, fields, paths and methods are new, so that nothing may be kept for them."""
+
+    async def soak(first: int, last: int) -> None:
+        for number in range(first, last):
+            method, path, body = SOAK[number % len(SOAK)]
+            counted = [part.replace(b"%d", b"%d" % number) for part in (method.encode(), path.encode(), body)]
+            response = await client.http.request(counted[0].decode(), counted[1].decode(), content=counted[2])
+            assert response.status_code < 500, response.text
+
+    client.runner.run(soak(0, SOAK_WARM))
+    before, objects = private_bytes(), len(gc.get_objects())
+    series = len(client.get("/metrics").text.splitlines())
+    client.runner.run(soak(SOAK_WARM, SOAK_REQUESTS))
+    assert private_bytes() - before < GROWTH_BYTES
+    assert len(gc.get_objects()) - objects < 2000
+    assert len(client.get("/metrics").text.splitlines()) == series  # no label comes from a client
