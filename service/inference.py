@@ -23,6 +23,8 @@ from service.errors import ClientGoneError, DeadlineError, OverloadedError
 from service.model import Model
 from service.timings import Timings
 
+CALL_POSITIONS = 25
+"""What a call of the encoder costs by itself, in positions (docs/log.md): no batch pads more to save one."""
 ROW_POSITIONS = 8
 """What scoring and the overhead of a row weigh in the bounds on work, in positions of a history."""
 
@@ -320,16 +322,25 @@ def _by_model_and_length(job: Job) -> tuple[int, int]:
 
 
 def _batches(jobs: Sequence[Job], positions: int) -> Iterator[list[Job]]:
-    """Cut jobs, which are in order of length, into batches of one model and at most so many positions."""
+    """Cut jobs, which are in order of length, into batches of one model that are worth their padding."""
     batch: list[Job] = []
     for job in jobs:
-        too_large = (len(batch) + 1) * len(job.history) > positions
-        if batch and (too_large or batch[0].model is not job.model):
+        if batch and not _joins(job, batch, positions):
             yield batch
             batch = []
         batch.append(job)
     if batch:
         yield batch
+
+
+def _joins(job: Job, batch: Sequence[Job], positions: int) -> bool:
+    length = len(job.history)
+    padding = len(batch) * (length - len(batch[-1].history))  # what the batch pads more because of it
+    return (
+        batch[0].model is job.model
+        and (len(batch) + 1) * length <= positions
+        and padding <= CALL_POSITIONS
+    )
 
 
 def _top_k(job: Job, tables: ScoreTables) -> TopK:
