@@ -17,8 +17,11 @@ COPY service service
 RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 # --- dependencies, in layers that a change of the code does not touch ---------------------------------
-# Every image has the versions of deploy/docker/constraints.txt and, in its environment, no pip.
+# Every image has the versions of deploy/docker/constraints.txt; those of the service have no pip.
 FROM ${PYTHON_IMAGE} AS dependencies
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends binutils \
+ && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY pyproject.toml deploy/docker/constraints*.txt deploy/docker/requirements.py ./
 RUN python -m venv --without-pip /opt/venv
@@ -38,7 +41,8 @@ RUN python requirements.py pyproject.toml gpu > requirements.txt \
 FROM dependencies AS training-dependencies
 # The address of PyTorch's CPU wheels, to leave out several gigabytes of CUDA: see the README.
 ARG TORCH_INDEX=
-RUN python requirements.py pyproject.toml cpu training > requirements.txt \
+# With pip, by which `recjpq-train download` fetches the demo's data where GroupLens cannot be reached.
+RUN { python requirements.py pyproject.toml cpu training; echo pip; } > requirements.txt \
  && python -m pip --python /opt/venv/bin/python install --no-cache-dir \
     ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c constraints.txt -r requirements.txt
 
