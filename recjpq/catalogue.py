@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recjpq import _native
+from recjpq.attribute_summary import AttributeSummary, summarise
 from recjpq.attributes import Attributes, Filters
 from recjpq.errors import CatalogueError
+from recjpq.text_index import TextIndex
 
 ITEM_ID = "item_id"
 COUNT = "count"
@@ -97,6 +99,16 @@ class Catalogue:
     def allowed(self, filters: Filters) -> npt.NDArray[np.bool_]:
         """Return which items meet conditions, bool (N,), not to be written to; see `Attributes.allowed`."""
         return self.attributes.allowed(filters)
+
+    @cached_property
+    def attribute_summaries(self) -> list[AttributeSummary]:
+        """What the metadata columns hold; a pass over each, when it is first wanted."""
+        return summarise(dict(zip(self.metadata_columns, self._metadata, strict=True)))
+
+    def text_index(self, most_items: int) -> TextIndex:
+        """Return what finds items by their ids and texts, among the `most_items` most popular."""
+        items = self.by_popularity[:most_items]
+        return TextIndex((column.take(pa.array(items)) for column in (self._ids, *self._metadata)), items)
 
     @cached_property
     def sub_id_shares(self) -> npt.NDArray[np.float64]:

@@ -94,6 +94,13 @@ class Settings(BaseSettings):
     """Most items in one request that adds items."""
     max_body_bytes: PositiveInt = 2 * 1024 * 1024
     """Largest request body."""
+    search_items: Annotated[int, Field(ge=0)] = 100_000
+    """Among how many items, the most popular, `GET /items` looks for words: 100 bytes and 50 ns each; 0 finds
+    items by their whole ids alone."""
+    max_found_items: PositiveInt = 100
+    """Most items in an answer of `GET /items`."""
+    page: bool = True
+    """Serve the page at `/`, and the API's own pages at `/docs`."""
 
     store_url: str = "sqlite:///runs/service/sequences.sqlite3"
     """Where sequences are kept: `sqlite:///relative/path`, `sqlite:////absolute/path`,

@@ -41,6 +41,9 @@ class DataConfig(_Section):
     )
     metadata: Path | None = Field(None, description="CSV or Parquet file, one row per item")
     metadata_item_column: str = "item_id"
+    list_columns: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        {}, description="metadata columns of text that are lists, and what stands between their values"
+    )
 
 
 class SplitConfig(_Section):

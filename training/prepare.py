@@ -1,6 +1,6 @@
 """The stage `prepare`: an interaction log to memory-mapped sequences and an item vocabulary."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,8 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
 
 def _made_from(config: DataConfig, log_sha256: str) -> str:
     columns = config.model_dump(mode="json", exclude={"interactions", "metadata"})
+    if not config.list_columns:
+        del columns["list_columns"]  # of before there were any, whose datasets stay good
     metadata_sha256 = _sha256(config.metadata) if config.metadata else None
     return fingerprint("prepare 1", columns, log_sha256, metadata_sha256)
 
@@ -218,7 +220,7 @@ def _item_table(log: _Log, config: DataConfig) -> tuple[pl.DataFrame, list[str]]
     if config.metadata is None:
         return items, []
     path, key = config.metadata, config.metadata_item_column
-    metadata = _read_metadata(path, key)
+    metadata = _split_lists(path, _read_metadata(path, key), config.list_columns)
     unused = metadata.join(items, left_on=key, right_on="item_id", how="anti").height
     missing = items.join(metadata, left_on="item_id", right_on=key, how="anti").height
     warnings = []
@@ -261,6 +263,20 @@ def _read_metadata(path: Path, key: str) -> pl.DataFrame:
         raise DataError(
             f"{path}: column {key!r} repeats an item in {repeated} rows, expected one row per item"
         )
+    return metadata
+
+
+def _split_lists(path: Path, metadata: pl.DataFrame, separators: Mapping[str, str]) -> pl.DataFrame:
+    """Make lists of columns of text, without blanks around values and without empty values."""
+    for name, separator in separators.items():
+        if name not in metadata.columns:
+            raise DataError(
+                f"{path}: no column {name!r} as data.list_columns says, found {', '.join(metadata.columns)}"
+            )
+        if metadata[name].dtype != pl.String:
+            raise DataError(f"{path}: column {name!r} of data.list_columns is not text")
+        values = pl.col(name).str.split(separator).list.eval(pl.element().str.strip_chars())
+        metadata = metadata.with_columns(values.list.eval(pl.element().filter(pl.element() != "")))
     return metadata
 
 

@@ -13,14 +13,22 @@ from training.prepare import prepare
 
 
 def _prepare(
-    tmp_path: Path, text: str, *, time_column: str | None = None, metadata: str | None = None
+    tmp_path: Path,
+    text: str,
+    *,
+    time_column: str | None = None,
+    metadata: str | None = None,
+    list_columns: dict[str, str] | None = None,
 ) -> Dataset:
     log = tmp_path / "log.csv"
     log.write_text(text)
     if metadata is not None:
         (tmp_path / "items.csv").write_text(metadata)
     config = DataConfig(
-        interactions=log, time_column=time_column, metadata=tmp_path / "items.csv" if metadata else None
+        interactions=log,
+        time_column=time_column,
+        metadata=tmp_path / "items.csv" if metadata else None,
+        list_columns=list_columns or {},
     )
     return prepare(config, tmp_path / "dataset")
 
@@ -132,6 +140,32 @@ def test_metadata_is_joined_and_what_does_not_match_is_counted(tmp_path: Path) -
     missing, unused = dataset.summary["warnings"]
     assert "1 of 2 items of the log have no row" in missing
     assert "1 of 2 rows name items that the log does not have" in unused
+
+
+def test_columns_of_lists_are_split(tmp_path: Path) -> None:
+    metadata = "item_id,genres\nx,Drama| Sci-Fi ||\ny,\nz,War\n"
+    dataset = _prepare(
+        tmp_path, "user_id,item_id\na,z\na,y\na,x\n", metadata=metadata, list_columns={"genres": "|"}
+    )
+    items = pl.read_parquet(dataset.path / "items.parquet")
+    assert dict(items.select("item_id", "genres").iter_rows()) == {
+        "x": ["Drama", "Sci-Fi"],
+        "y": None,
+        "z": ["War"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "message"), [("genre", "no column 'genre' as data.list_columns says"), ("year", "is not text")]
+)
+def test_columns_that_cannot_be_lists_are_refused(tmp_path: Path, column: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        _prepare(
+            tmp_path,
+            "user_id,item_id\na,x\n",
+            metadata="item_id,year\nx,1990\n",
+            list_columns={column: "|"},
+        )
 
 
 @pytest.mark.parametrize(
