@@ -13,7 +13,7 @@ from recjpq.attributes import Value, element_type, is_list
 from recjpq.text_index import is_text
 
 MOST_DISTINCT = 1000
-"""Columns of more different values than these are not for choosing from: titles, prices, descriptions."""
+"""Columns of more different values are not for choosing from: titles, prices, descriptions."""
 SAMPLE_ROWS = 100_000
 CHUNK_ROWS = 1_000_000
 
@@ -27,7 +27,7 @@ class AttributeSummary:
     Attributes:
         name: its name. type: of its values, or of the values of its lists. is_list: whether it has lists.
         values: its different values and how many items have each, the commonest first, ties by value; None
-            if there are more than `MOST_DISTINCT`.
+            if there are more than `MOST_DISTINCT`, or if most values are of one item alone.
         least, greatest: of its numbers; None for other types, or if it has none.
     """
 
@@ -77,7 +77,7 @@ def _counts(column: pa.Array) -> Counter[Value] | None:
         counts.update(dict(zip(values.to_pylist(), numbers.to_pylist(), strict=True)))
         if len(counts) > MOST_DISTINCT:
             return None
-    return counts
+    return counts if 2 * len(counts) <= counts.total() else None
 
 
 def _range_of(column: pa.Array) -> tuple[float | None, float | None]:

@@ -4,7 +4,7 @@ One folded line of text for each item, in one Arrow buffer, scanned for every qu
 items take some 5 ms and 10 MB, and there is nothing to keep up to date.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +16,20 @@ TEXT_CHARACTERS = 200
 MOST_WORDS = 8
 """How many words of a query are looked for."""
 
+_TEXT = pa.large_string()
+
 
 class TextIndex:
     """The texts of n items in their order of preference; immutable, safe from many threads."""
 
     def __init__(self, columns: Iterable[pa.Array], item_indices: npt.NDArray[np.int32]) -> None:
         """Take columns of n values, of which those of text are searched, and the items' indices, (n,)."""
-        texts = [_folded(column) for column in columns if is_text(column.type)]
-        # Every word, the first too, has a blank before it, by which its beginning is known.
-        self._lines = pc.binary_join_element_wise(*texts, "", null_handling="replace") if texts else None
+        texts = [
+            pc.utf8_slice_codeunits(column.cast(_TEXT), 0, TEXT_CHARACTERS)
+            for column in columns
+            if is_text(column.type)
+        ]
+        self._lines = _folded(texts) if texts else None
         self._items = item_indices
 
     def __len__(self) -> int:
@@ -36,7 +41,7 @@ class TextIndex:
         First those in which each begins a word, then those in which it stands anywhere; else in the items'
         order. A query without letters and digits finds nothing.
         """
-        words = sorted(set(_folded(pa.array([query]))[0].as_py().split()), key=len, reverse=True)
+        words = sorted(set(_folded([pa.array([query], _TEXT)])[0].as_py().split()), key=len, reverse=True)
         if self._lines is None or not words:
             return self._items[:0]
         rows, lines = np.arange(len(self._items)), self._lines
@@ -56,10 +61,10 @@ def is_text(dtype: pa.DataType) -> bool:
     return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype))
 
 
-def _folded(texts: pa.Array) -> pa.Array:
-    """Return texts in lower case without accents, a blank before each word, and nothing but words."""
-    folded = pc.utf8_slice_codeunits(texts.cast(pa.large_string()), 0, TEXT_CHARACTERS)
-    folded = pc.utf8_lower(pc.utf8_normalize(folded, form="NFKD"))
-    folded = pc.replace_substring_regex(folded, pattern=r"\p{M}+", replacement="")
-    folded = pc.binary_join_element_wise(" ", folded, "", null_handling="skip")
-    return pc.replace_substring_regex(folded, pattern=r"[^\p{L}\p{N}]+", replacement=" ")
+def _folded(texts: Sequence[pa.Array]) -> pa.Array:
+    """Return lines of words in lower case without accents, each word, the first too, after one blank."""
+    blank, nothing = pa.scalar(" ", _TEXT), pa.scalar("", _TEXT)
+    lines = pc.binary_join_element_wise(nothing, *texts, blank, null_handling="replace")
+    lines = pc.utf8_lower(pc.utf8_normalize(lines, form="NFKD"))
+    lines = pc.replace_substring_regex(lines, pattern=r"\p{M}+", replacement="")
+    return pc.replace_substring_regex(lines, pattern=r"[^\p{L}\p{N}]+", replacement=" ")

@@ -71,7 +71,7 @@ async function recommend() {
 
 function describe(data) {
   const byModel = data.strategy === "model";
-  by("next-label").textContent = byModel ? "Next" : "Popular now";
+  by("next-label").textContent = byModel ? "What next" : "Popular now";
   const parts = byModel
     ? [`By the model, from ${data.history.used} of ${plural(data.history.received, "pick")}`]
     : ["By number of interactions"];

@@ -42,12 +42,8 @@ export const readable = (name) => {
   return words.charAt(0).toUpperCase() + words.slice(1);
 };
 
-/** Text, or lists of it, of which many items share a value; a truth value. */
-function isCategory({ type, list, values }) {
-  if (type === "boolean") return values.length > 1;
-  if (type !== "text" || values.length < 2) return false;
-  return list || values.reduce((sum, { count }) => sum + count, 0) >= 2 * values.length;
-}
+/** Text or a truth value that many items share. */
+const isCategory = ({ type, values }) => (type === "text" || type === "boolean") && values.length > 1;
 
 function asText(value) {
   if (value === null || value === undefined) return "";

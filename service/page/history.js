@@ -4,7 +4,7 @@ import { Problem, call, path, read, write } from "./api.js";
 import { by, h, plural } from "./dom.js";
 import { fail, tell, tellStoreDown } from "./notices.js";
 
-const SHOWN = 6;
+const SHOWN = matchMedia("(max-width: 899px)").matches ? 3 : 6;
 const MOST_SHOWN = 50;
 const SAVED = "recjpq.session";
 

@@ -25,17 +25,17 @@ export function drawItems(answer, catalogue, pick) {
 function row(item, share, popular, catalogue, pick) {
   const id = item.item_id, title = catalogue.title(id), moved = movement(item);
   const score = popular ? number(item.score) : number(item.score, 2);
+  const [button, place] = comparable ? likeThis(id, title, catalogue, pick) : [];
   return h("li", { className: moved === "new" ? "arrived" : "" },
     h("div", { className: "item" },
       h("span", { className: "rank" }, number(item.rank), moved && h("span", { className: "moved", "aria-hidden": "true" }, moved)),
       h("div", {},
         h("button", { className: "add", "aria-label": `Add ${title} to the history`, click: () => pick(id) }, title),
-        h("p", { className: "details" }, catalogue.details(id)),
-        because(item.explanation ?? [], catalogue),
-        comparable && likeThis(id, title, catalogue, pick)),
+        h("p", { className: "details" }, catalogue.details(id))),
       h("div", { className: "score", title: popular ? "Interactions in the training data" : "The model's score" },
         h("span", { className: "unseen" }, popular ? "Interactions " : "Score "), score,
-        h("div", { className: "meter", "aria-hidden": "true" }, withShare(h("span"), share)))));
+        h("div", { className: "meter", "aria-hidden": "true" }, withShare(h("span"), share)), button),
+      because(item.explanation ?? [], catalogue), place));
 }
 
 function movement({ item_id: id, rank }) {
@@ -52,7 +52,7 @@ function because(reasons, catalogue) {
 }
 
 function likeThis(id, title, catalogue, pick) {
-  const place = h("div");
+  const place = h("div", { className: "likes" });
   const button = h("button", { className: "plain like", "aria-expanded": "false", "aria-label": `More like ${title}`, click: async () => {
     const open = button.getAttribute("aria-expanded") === "true";
     button.setAttribute("aria-expanded", String(!open));
@@ -65,8 +65,8 @@ function likeThis(id, title, catalogue, pick) {
       if (!(error instanceof Problem && error.status === 404)) return fail(error);
       place.replaceChildren(h("p", { className: "quiet" }, cannotCompare(error)));
     }
-  } }, "More like this");
-  return h("div", {}, button, place);
+  } }, "Similar");
+  return [button, place];
 }
 
 function similar(items, title, catalogue, pick) {
