@@ -18,7 +18,7 @@ from recjpq import _native
 from recjpq.attribute_summary import AttributeSummary, summarise
 from recjpq.attributes import Attributes, Filters
 from recjpq.errors import CatalogueError
-from recjpq.text_index import TextIndex
+from recjpq.text_index import is_text
 
 ITEM_ID = "item_id"
 COUNT = "count"
@@ -105,10 +105,11 @@ class Catalogue:
         """What the metadata columns hold; a pass over each, when it is first wanted."""
         return summarise(dict(zip(self.metadata_columns, self._metadata, strict=True)))
 
-    def text_index(self, most_items: int) -> TextIndex:
-        """Return what finds items by their ids and texts, among the `most_items` most popular."""
-        items = self.by_popularity[:most_items]
-        return TextIndex((column.take(pa.array(items)) for column in (self._ids, *self._metadata)), items)
+    def texts_of(self, item_indices: npt.NDArray[np.int32]) -> list[pa.Array]:
+        """Return what can be searched of items: their ids, then each metadata column of text."""
+        rows = pa.array(item_indices)
+        texts = [column for column in self._metadata if is_text(column.type)]
+        return [column.take(rows).cast(pa.large_string()) for column in (self._ids, *texts)]
 
     @cached_property
     def sub_id_shares(self) -> npt.NDArray[np.float64]:

@@ -58,7 +58,9 @@ def is_text(dtype: pa.DataType) -> bool:
     """Say whether a column's values are text, perhaps encoded by a dictionary."""
     if pa.types.is_dictionary(dtype):
         return is_text(dtype.value_type)
-    return bool(pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype))
+    return bool(
+        pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
+    )
 
 
 def _folded(texts: Sequence[pa.Array]) -> pa.Array:

@@ -2,11 +2,10 @@
 
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import FastAPI, Path, Query, Request, Response
 from pydantic_core import to_json
 
-from recjpq.catalogue import Catalogue
+from recjpq.growing_catalogue import GrowingCatalogue
 from recjpq.scoring import ItemIndices
 from service.api.openapi import problems
 from service.api.schemas import (
@@ -24,7 +23,9 @@ MOST_VALUES = 100
 """How many of an attribute's commonest values are told."""
 
 ItemId = Annotated[Identifier, Path(max_length=MAX_ID_LENGTH, examples=["i1"])]
-Ids = Annotated[list[Identifier], Query(description="Look these up, in this order; unknown ones are left out")]
+Ids = Annotated[
+    list[Identifier], Query(description="Look these up, in this order; unknown ones are left out")
+]
 Words = Annotated[str, Query(max_length=MAX_ID_LENGTH, description="Words, or the whole of an id")]
 
 
@@ -35,7 +36,10 @@ def add_items_read(app: FastAPI, serving: Serving) -> None:
 
     @app.get("/items", tags=["items"], response_model=ItemsResponse, responses=problems(422, 503))
     async def items(
-        request: Request, query: Words = "", item_id: Ids = [], limit: Annotated[int, Query(ge=1)] = 10  # noqa: B006
+        request: Request,
+        query: Words = "",
+        item_id: Ids = [],
+        limit: Annotated[int, Query(ge=1)] = 10,  # noqa: B006
     ) -> Response:
         """Search ids and texts, or look ids up; without either, return the most popular items.
 
@@ -44,14 +48,15 @@ def add_items_read(app: FastAPI, serving: Serving) -> None:
         """
         _check(query, item_id, limit, settings.max_found_items)
         catalogue = serving.recommender.model.catalogue
+        searched = None
         if item_id:
             known = catalogue.indices_of(item_id)
             found = known[known >= 0]
         elif query.strip():
-            found = await reader.find(catalogue, query.strip(), limit)
+            found, searched = await reader.find(catalogue, query.strip(), limit)
         else:
             found = catalogue.by_popularity[:limit]
-        return _json({"items": _items(catalogue, found), "searched": reader.searched(catalogue)})
+        return _json({"items": _items(catalogue, found), "searched": searched})
 
     @app.get("/attributes", tags=["items"], response_model=AttributesResponse, responses=problems(503))
     async def attributes() -> Response:
@@ -92,10 +97,10 @@ def _check(query: str, item_ids: list[str], limit: int, most: int) -> None:
         raise InvalidRequestError(violations)
 
 
-def _items(catalogue: Catalogue, indices: ItemIndices) -> list[dict[str, Any]]:
+def _items(catalogue: GrowingCatalogue, indices: ItemIndices) -> list[dict[str, Any]]:
     rows = zip(
         catalogue.ids_of(indices),
-        catalogue.counts[indices.astype(np.int64)].tolist(),
+        catalogue.counts[indices].tolist(),
         catalogue.metadata_of(indices),
         strict=True,
     )

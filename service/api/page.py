@@ -39,7 +39,9 @@ class _File:
         return cls(content, headers)
 
     def answer(self, request: Request) -> Response:
-        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+        known = {
+            tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")
+        }
         if self.headers["ETag"] in known:
             return Response(status_code=304, headers=self.headers)
         return Response(self.content, headers=self.headers)

@@ -317,7 +317,9 @@ class ItemsResponse(Answer):
     """Items that were asked for."""
 
     items: list[Item]
-    searched: int = Field(description="Among how many items, the most popular, words are looked for")
+    searched: int | None = Field(
+        description="Among how many items words were looked for: the most popular, and those added since"
+    )
 
 
 class AttributeValueCount(Answer):

@@ -14,9 +14,7 @@ def summary(column):
 
 def test_text_with_repeated_values():
     column = pa.array(["b", "a", None, "b", "a", "c", "b"])
-    assert summary(column) == AttributeSummary(
-        "a", "text", False, (("b", 3), ("a", 2), ("c", 1)), None, None
-    )
+    assert summary(column) == AttributeSummary("a", "text", False, (("b", 3), ("a", 2), ("c", 1)), None, None)
     assert summary(column.dictionary_encode()) == summary(column)
     assert summary(column.cast(pa.large_string())) == summary(column)
 

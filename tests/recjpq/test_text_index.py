@@ -6,7 +6,15 @@ import pytest
 
 from recjpq.text_index import MOST_WORDS, TEXT_CHARACTERS, TextIndex
 
-TITLES = ["Amélie (2001)", "The Stars, Above", "Custard", "STRASSE & Straße", None, "日本語の本", "star  star"]
+TITLES = [
+    "Amélie (2001)",
+    "The Stars, Above",
+    "Custard",
+    "STRASSE & Straße",
+    None,
+    "日本語の本",
+    "star  star",
+]
 ITEMS = np.array([4, 2, 0, 6, 5, 3, 1], dtype=np.int32)  # in their order of preference
 
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from pydantic import SecretStr
 
 from service.app import create_app
 from service.errors import OverloadedError
@@ -22,7 +23,7 @@ def test_without_a_query_the_most_popular_come_first(shared_client):
             {"item_id": "i10", "count": 10, "metadata": {"title": "Title 10", "price": 10.0}},
             {"item_id": "i3", "count": 9, "metadata": {"title": "Title 3", "price": 3.0}},
         ],
-        "searched": 12,
+        "searched": None,
     }
 
 
@@ -41,6 +42,24 @@ def test_only_the_most_popular_are_searched_but_every_id_is_found(settings, open
     response = client.get("/items", params={"query": "title"})
     assert (ids(response), response.json()["searched"]) == (["i5"], 1)
     assert ids(client.get("/items", params={"query": "i0"})) == ["i0"]
+    assert client.get("/items", params={"query": "title 4"}).json()["searched"] == 1
+
+
+def test_added_items_are_found_and_retired_ones_no_longer(settings, open_client):
+    key = "an-admin-key"
+    client = open_client(
+        create_app(settings.model_copy(update={"admin_key": SecretStr(key), "search_items": 1}))
+    )
+    assert ids(client.get("/items", params={"query": "title"})) == ["i5"]
+    headers = {"X-API-Key": key}
+    new = {"item_id": "new", "similar": ["i1"], "metadata": {"title": "A title of its own"}}
+    assert client.post("/items", json={"items": [new]}, headers=headers).status_code == 200
+    assert client.delete("/items/i10", headers=headers).status_code == 204
+    assert ids(client.get("/items", params={"query": "title"})) == ["i5", "new"]
+    assert ids(client.get("/items", params={"query": "i10"})) == []
+    assert ids(client.get("/items", params={"limit": 2})) == ["i5", "i3"]
+    assert ids(client.get("/items", params={"item_id": ["new", "i10"]})) == ["new", "i10"]  # for histories
+    assert client.get("/items/new").json()["metadata"] == {"title": "A title of its own", "price": None}
 
 
 def test_no_words_are_searched_for_where_that_is_off(settings, open_client):

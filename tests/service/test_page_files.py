@@ -4,6 +4,7 @@ import re
 from importlib.resources import files
 
 import pytest
+from pydantic import SecretStr
 
 from service.api.page import page_files
 from service.app import create_app
@@ -62,7 +63,20 @@ def test_the_page_can_be_turned_off(settings, open_client):
     assert client.get("/items").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/page", "/page/", "/page/../settings.py", "/page/%2e%2e/app.py", "/page/x.js"])
+def test_files_need_no_key_and_count_for_no_limit(settings, open_client):
+    locked = settings.model_copy(
+        update={"api_keys": SecretStr("a-client-key"), "rate_limit": 0.001, "rate_burst": 1}
+    )
+    client = open_client(create_app(locked))
+    for path in FILES:
+        assert client.get(path).status_code == 200
+    assert client.get("/items").status_code == 401
+    assert client.get("/items", headers={"Authorization": "Bearer a-client-key"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/page", "/page/", "/page/../settings.py", "/page/%2e%2e/app.py", "/page/x.js"]
+)
 def test_nothing_else_is_served(shared_client, path):
     assert shared_client.get(path).status_code == 404
 
