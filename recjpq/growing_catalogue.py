@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from recjpq.attribute_summary import AttributeSummary
 from recjpq.attributes import Filters
 from recjpq.catalogue import Catalogue
 from recjpq.scoring import ItemIndices
+from recjpq.text_index import is_text
 
 MOST_KEPT = 16
 """How many conditions' items are kept, of a catalogue that has grown."""
@@ -123,6 +125,22 @@ class GrowingCatalogue:
     def sub_id_shares(self) -> npt.NDArray[np.float64]:
         """Share of the trained items that have each sub-id in each split, (M, 256)."""
         return self._base.sub_id_shares
+
+    @property
+    def attribute_summaries(self) -> list[AttributeSummary]:
+        """What the metadata columns of the trained items hold."""
+        return self._base.attribute_summaries
+
+    def texts_of(self, item_indices: ItemIndices) -> list[pa.Array]:
+        """Return what can be searched of items, trained ones before added ones; see `Catalogue.texts_of`."""
+        trained = self._base.texts_of(item_indices[item_indices < self._first])
+        places = item_indices[item_indices >= self._first] - self._first
+        names = [name for name, dtype in self._types.items() if is_text(dtype)]
+        added = [[self._ids[place] for place in places]]
+        added += [[self._metadata[place][name] for place in places] for name in names]
+        return [
+            pa.concat_arrays([old, pa.array(new, old.type)]) for old, new in zip(trained, added, strict=True)
+        ]
 
     def check_filters(self, filters: Filters) -> None:
         """Raise FilterError for conditions that no item could ever meet; see `Attributes.check`."""
