@@ -1,8 +1,10 @@
-# Two images from one file: `service` (the default, no PyTorch) and `training`.
-#   docker build .                            docker build --target training .
-ARG PYTHON_IMAGE=python:3.11-slim
+# Three images from one file; none has a compiler, and only `training` has PyTorch.
+#   docker build .                              the service, on CPUs (the default)
+#   docker build --target service-gpu .         the service, on an NVIDIA GPU
+#   docker build --target training .            recjpq-train
+ARG PYTHON_IMAGE=python:3.11.13-slim-bookworm
 
-# --- compiled once: the wheel, with its native kernel -------------------------------------------------
+# --- compiled once: the wheel, with its native kernels ------------------------------------------------
 FROM ${PYTHON_IMAGE} AS wheel
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends g++ \
@@ -12,28 +14,64 @@ COPY pyproject.toml README.md LICENSE ./
 COPY recjpq recjpq
 COPY training training
 COPY service service
-RUN python -m venv /opt/venv \
- && /opt/venv/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
-# --- dependencies of the service ----------------------------------------------------------------------
-FROM wheel AS service-environment
-RUN /opt/venv/bin/pip install --no-cache-dir "$(ls /wheels/*.whl)[cpu]"
+# --- dependencies, in layers that a change of the code does not touch ---------------------------------
+# Every image has the versions of deploy/docker/constraints.txt; those of the service have no pip.
+FROM ${PYTHON_IMAGE} AS dependencies
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends binutils \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /build
+COPY pyproject.toml deploy/docker/constraints*.txt deploy/docker/requirements.py ./
+RUN python -m venv --without-pip /opt/venv
 
-# --- dependencies of training -------------------------------------------------------------------------
-FROM service-environment AS training-environment
+FROM dependencies AS service-dependencies
+COPY deploy/docker/slim.sh ./
+RUN python requirements.py pyproject.toml cpu > requirements.txt \
+ && python -m pip --python /opt/venv/bin/python install --no-cache-dir -c constraints.txt -r requirements.txt \
+ && sh slim.sh /opt/venv/lib/python3*/site-packages
+
+FROM dependencies AS gpu-dependencies
+COPY deploy/docker/slim.sh ./
+RUN python requirements.py pyproject.toml gpu > requirements.txt \
+ && python -m pip --python /opt/venv/bin/python install --no-cache-dir -c constraints-gpu.txt -r requirements.txt \
+ && sh slim.sh /opt/venv/lib/python3*/site-packages
+
+FROM dependencies AS training-dependencies
 # The address of PyTorch's CPU wheels, to leave out several gigabytes of CUDA: see the README.
 ARG TORCH_INDEX=
-RUN /opt/venv/bin/pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
-    "$(ls /wheels/*.whl)[training]"
+# With pip, by which `recjpq-train download` fetches the demo's data where GroupLens cannot be reached.
+RUN { python requirements.py pyproject.toml cpu training; echo pip; } > requirements.txt \
+ && python -m pip --python /opt/venv/bin/python install --no-cache-dir \
+    ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c constraints.txt -r requirements.txt
 
-# --- what both images share ---------------------------------------------------------------------------
+# --- with the project itself --------------------------------------------------------------------------
+FROM service-dependencies AS service-environment
+COPY --from=wheel /wheels /wheels
+RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps /wheels/*.whl \
+ && rm -r /opt/venv/lib/python3*/site-packages/training /opt/venv/bin/recjpq-train \
+ && /opt/venv/bin/recjpq-serve --help > /dev/null
+
+FROM gpu-dependencies AS gpu-environment
+COPY --from=wheel /wheels /wheels
+RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps /wheels/*.whl \
+ && rm -r /opt/venv/lib/python3*/site-packages/training /opt/venv/bin/recjpq-train \
+ && /opt/venv/bin/recjpq-serve --help > /dev/null
+
+FROM training-dependencies AS training-environment
+COPY --from=wheel /wheels /wheels
+RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps /wheels/*.whl
+
+# --- what the images share ----------------------------------------------------------------------------
 FROM ${PYTHON_IMAGE} AS base
 RUN useradd --uid 10001 --create-home recjpq \
  && mkdir -p /app/runs /data \
  && chown recjpq: /app /app/runs /data
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
+# Nothing but /data, /app/runs and /tmp is ever written: the root file system may be read-only.
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /app
-USER recjpq
+USER 10001
 
 FROM base AS training
 COPY --from=training-environment /opt/venv /opt/venv
@@ -41,13 +79,21 @@ COPY training/configs configs
 ENTRYPOINT ["recjpq-train"]
 CMD ["--help"]
 
-FROM base AS service
-COPY --from=service-environment /opt/venv /opt/venv
+FROM base AS served
 ENV RECJPQ_HOST=0.0.0.0 \
     RECJPQ_PORT=8000 \
     RECJPQ_MODEL_PATH=/app/runs/demo/artifacts \
+    RECJPQ_MODEL_CACHE=/data/models \
+    RECJPQ_STATE_PATH=/data/state \
     RECJPQ_STORE_URL=sqlite:////data/sequences.sqlite3
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 \
   CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['RECJPQ_PORT'] + '/readyz', timeout=2)"]
 CMD ["recjpq-serve"]
+
+FROM served AS service-gpu
+COPY --from=gpu-environment /opt/venv /opt/venv
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility RECJPQ_DEVICE=cuda
+
+FROM served AS service
+COPY --from=service-environment /opt/venv /opt/venv

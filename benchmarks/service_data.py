@@ -80,7 +80,7 @@ class Source:
         A made-up user takes items by their popularity alone: such tables are flatter than a real user's.
         """
         artifact = load_artifact(find_artifact(path))
-        by_popularity = artifact.catalogue.by_popularity
+        by_popularity = artifact.catalogue.most_popular(artifact.catalogue.num_items)
         counts = artifact.catalogue.counts[by_popularity]
         model = artifact.manifest.model
         longest = model.max_length

@@ -73,7 +73,7 @@ class Attributes:
         for name, condition in filters:
             if name not in self._columns:
                 raise FilterError(name, f"no such attribute; there are {', '.join(self._columns) or 'none'}")
-            accepts, expected = _accepted(_element_type(self._columns[name].type))
+            accepts, expected = _accepted(element_type(self._columns[name].type))
             values = (*(condition.any_of or ()), *condition.none_of)
             if wrong := [value for value in values if not accepts(value)]:
                 raise FilterError(name, f"found {wrong[0]!r}, expected {expected}")
@@ -122,7 +122,7 @@ def _meets(column: pa.Array, condition: Condition, num_items: int) -> npt.NDArra
 
 def _has_one(column: pa.Array, test: Callable[[pa.Array], pa.Array]) -> npt.NDArray[np.bool_]:
     """Return which items have a value that passes; an item of a list column has several, perhaps none."""
-    if not _is_list(column.type):
+    if not is_list(column.type):
         return _booleans(test(column))
     passes = _booleans(test(column.flatten()))  # without the values of null lists, as the parents are
     items = pc.list_parent_indices(column).to_numpy(zero_copy_only=False)
@@ -158,12 +158,14 @@ def _booleans(values: pa.Array) -> npt.NDArray[np.bool_]:
     return passed
 
 
-def _is_list(dtype: pa.DataType) -> bool:
+def is_list(dtype: pa.DataType) -> bool:
+    """Say whether a column's values are lists."""
     return bool(pa.types.is_list(dtype) or pa.types.is_large_list(dtype))
 
 
-def _element_type(dtype: pa.DataType) -> pa.DataType:
-    while _is_list(dtype) or pa.types.is_dictionary(dtype):
+def element_type(dtype: pa.DataType) -> pa.DataType:
+    """Return the type of a column's values, or of the values of its lists."""
+    while is_list(dtype) or pa.types.is_dictionary(dtype):
         dtype = dtype.value_type
     return dtype
 

@@ -16,8 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recjpq import _native
+from recjpq.attribute_summary import AttributeSummary, summarise
 from recjpq.attributes import Attributes, Filters
 from recjpq.errors import CatalogueError
+from recjpq.text_index import is_text
 
 ITEM_ID = "item_id"
 COUNT = "count"
@@ -119,6 +121,17 @@ class Catalogue:
     def allowed(self, filters: Filters) -> npt.NDArray[np.bool_]:
         """Return which items meet conditions, bool (N,), not to be written to; see `Attributes.allowed`."""
         return self.attributes.allowed(filters)
+
+    @cached_property
+    def attribute_summaries(self) -> list[AttributeSummary]:
+        """What the metadata columns hold; a pass over each, when it is first wanted."""
+        return summarise(dict(zip(self.metadata_columns, self._metadata, strict=True)))
+
+    def texts_of(self, item_indices: npt.NDArray[np.int32]) -> list[pa.Array]:
+        """Return what can be searched of items: their ids, then each metadata column of text."""
+        rows = pa.array(item_indices)
+        texts = [column for column in self._metadata if is_text(column.type)]
+        return [column.take(rows).cast(pa.large_string()) for column in (self._ids, *texts)]
 
     @cached_property
     def sub_id_shares(self) -> npt.NDArray[np.float64]:

@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from recjpq.attribute_summary import AttributeSummary
 from recjpq.attributes import Filters
 from recjpq.catalogue import Catalogue
 from recjpq.scoring import ItemIndices
+from recjpq.text_index import is_text
 
 MOST_KEPT = 16
 """How many conditions' items are kept, of a catalogue that has grown."""
@@ -124,6 +126,22 @@ class GrowingCatalogue:
         """Share of the trained items that have each sub-id in each split, (M, 256)."""
         return self._base.sub_id_shares
 
+    @property
+    def attribute_summaries(self) -> list[AttributeSummary]:
+        """What the metadata columns of the trained items hold."""
+        return self._base.attribute_summaries
+
+    def texts_of(self, item_indices: ItemIndices) -> list[pa.Array]:
+        """Return what can be searched of items, trained ones before added ones; see `Catalogue.texts_of`."""
+        trained = self._base.texts_of(item_indices[item_indices < self._first])
+        places = item_indices[item_indices >= self._first] - self._first
+        names = [name for name, dtype in self._types.items() if is_text(dtype)]
+        added = [[self._ids[place] for place in places]]
+        added += [[self._metadata[place][name] for place in places] for name in names]
+        return [
+            pa.concat_arrays([old, pa.array(new, old.type)]) for old, new in zip(trained, added, strict=True)
+        ]
+
     def check_filters(self, filters: Filters) -> None:
         """Raise FilterError for conditions that no item could ever meet; see `Attributes.check`."""
         self._base.check_filters(filters)
@@ -223,10 +241,16 @@ def _converted(value: Any, dtype: pa.DataType) -> Any:
         return None
     if pa.types.is_dictionary(dtype):
         return _converted(value, dtype.value_type)
+    if pa.types.is_list(dtype) or pa.types.is_large_list(dtype):
+        if not isinstance(value, list):  # text, for one, would be taken for its letters
+            raise TypeError("a column of lists needs a list")
+        return [_converted(element, dtype.value_type) for element in value]
     if pa.types.is_temporal(dtype) or pa.types.is_decimal(dtype):
         return pa.scalar(value, pa.string()).cast(dtype).as_py()
     if isinstance(value, bool) and not pa.types.is_boolean(dtype):
         raise TypeError("a truth value is neither a number nor text")
+    if pa.types.is_integer(dtype) and isinstance(value, float) and not value.is_integer():
+        raise TypeError("a column of whole numbers needs one")  # else it would be cut off
     if pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype):
         return base64.b64decode(value, validate=True)
     return pa.scalar(value, dtype).as_py()

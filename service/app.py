@@ -19,9 +19,11 @@ from service.api.admin import add_admin
 from service.api.auth import AuthMiddleware
 from service.api.events import add_events
 from service.api.items import add_items
+from service.api.items_read import add_items_read
 from service.api.middleware import RequestMiddleware, StartupErrorMiddleware
 from service.api.openapi import complete
 from service.api.operations import add_operations
+from service.api.page import add_page
 from service.api.problems import PROBLEMS, problem, problem_of
 from service.api.recommend import add_recommend
 from service.errors import ClientGoneError, InvalidRequestError, ServiceError, Violation
@@ -57,6 +59,7 @@ def create_app(settings: Settings, *, load_model: LoadModel = load_model) -> Fas
         version=__version__,
         lifespan=lambda _: _running(serving, tracing),
         redirect_slashes=False,
+        docs_url=None,  # it would load scripts from elsewhere; ours is in add_page
         redoc_url=None,
     )
     app.state.serving = serving
@@ -65,6 +68,9 @@ def create_app(settings: Settings, *, load_model: LoadModel = load_model) -> Fas
     add_items(app, serving)
     add_admin(app, serving)
     add_operations(app, serving)
+    add_items_read(app, serving)  # last of what is below /items
+    if settings.page:
+        add_page(app)
     routes = _statuses_by_route(app)
     metrics.declare_routes(routes)
     metrics.declare_rejections(kind.reason for kind in PROBLEMS.values())

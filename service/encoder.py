@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from recjpq.artifact import ModelDescription
 from recjpq.errors import ArtifactDtypeError, ArtifactShapeError
+from recjpq.scoring import DeviceTables, ScoreTables
 from service.errors import RuntimeUnavailableError
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ Device = Literal["auto", "cpu", "cuda"]
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+
+CUDA_OPTIONS = {
+    # TensorFloat-32 has 10 bits: tables would differ from those exported by more than the replay allows.
+    "use_tf32": "0",
+    # Memory grows by what is asked for and not to the next power of two: the scorer has the rest.
+    "arena_extend_strategy": "kSameAsRequested",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +44,12 @@ class Encoder(Protocol):
         self, item_codes: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
         """Return score tables (B, M, V) of histories (B, L, M), the newest item of each at `lengths - 1`."""
+        ...
+
+    def encode_in_place(
+        self, item_codes: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]
+    ) -> ScoreTables:
+        """As `encode`, for a scorer that works where the encoder does: a GPU's tables stay there."""
         ...
 
 
@@ -72,6 +86,32 @@ class OnnxEncoder:
         inputs = {"item_codes": item_codes, "lengths": lengths}
         tables: npt.NDArray[np.float32] = self._session.run(["score_tables"], inputs)[0]  # (B, M, V)
         return tables
+
+    def encode_in_place(
+        self, item_codes: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]
+    ) -> ScoreTables:
+        """See `Encoder.encode_in_place`."""
+        if self.providers[0] != _CUDA:
+            return self.encode(item_codes, lengths)
+        return encode_on(self._session, "cuda", item_codes, lengths)
+
+
+def encode_on(
+    session: Any, device: str, item_codes: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]
+) -> DeviceTables:
+    """Run a session with its output bound to memory of the device that it runs on.
+
+    The inputs, a few kilobytes, are copied there as part of the run; the output is the runtime's own memory,
+    which it takes back when nothing refers to the tables any more.
+    """
+    binding = session.io_binding()
+    binding.bind_cpu_input("item_codes", item_codes)
+    binding.bind_cpu_input("lengths", lengths)
+    binding.bind_output("score_tables", device)
+    session.run_with_iobinding(binding)
+    binding.synchronize_outputs()  # the scorer works on a stream of its own
+    (tables,) = binding.get_outputs()
+    return DeviceTables(tables.data_ptr(), tuple(tables.shape()), tables.numpy)
 
 
 def check_distributions(installed: Collection[str]) -> None:
@@ -130,13 +170,13 @@ def _open_session(runtime: Any, path: Path, device: Device, threads: int) -> Any
     return session
 
 
-def _wanted_providers(runtime: Any, device: Device) -> list[str]:
+def _wanted_providers(runtime: Any, device: Device) -> list[Any]:
     """Return what to ask for; what is then used, only the session knows."""
     if device == "cpu" or _CUDA not in runtime.get_available_providers():
         return [_CPU]
     if hasattr(runtime, "preload_dlls"):  # finds the CUDA libraries that pip installed
         runtime.preload_dlls()
-    return [_CUDA, _CPU]
+    return [(_CUDA, CUDA_OPTIONS), _CPU]
 
 
 def _check_graph(path: Path, session: Any, model: ModelDescription) -> None:

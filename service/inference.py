@@ -18,11 +18,13 @@ import numpy.typing as npt
 
 from recjpq.attributes import Filters
 from recjpq.errors import ScoringError
-from recjpq.scoring import ItemIndices, TopK
+from recjpq.scoring import ItemIndices, ScoreTables, TopK
 from service.errors import ClientGoneError, DeadlineError, OverloadedError
 from service.model import Model
 from service.timings import Timings
 
+CALL_POSITIONS = 25
+"""What a call of the encoder costs by itself, in positions (docs/log.md): no batch pads more to save one."""
 ROW_POSITIONS = 8
 """What scoring and the overhead of a row weigh in the bounds on work, in positions of a history."""
 
@@ -278,7 +280,7 @@ class InferencePool:
             else:
                 ticket.finish(outcomes)
 
-    def _encode(self, tickets: list[_Ticket]) -> dict[int, npt.NDArray[np.float32]]:
+    def _encode(self, tickets: list[_Ticket]) -> dict[int, ScoreTables]:
         """Return each job's score table by the job's identity, (1, M, V)."""
         jobs = sorted((job for ticket in tickets for job in ticket.jobs), key=_by_model_and_length)
         tables = {}
@@ -288,15 +290,17 @@ class InferencePool:
                 tables[id(job)] = encoded[row : row + 1]
         return tables
 
-    def _encode_histories(self, model: Model, histories: Sequence[ItemIndices]) -> npt.NDArray[np.float32]:
+    def _encode_histories(self, model: Model, histories: Sequence[ItemIndices]) -> ScoreTables:
         lengths = np.array([len(history) for history in histories], dtype=np.int64)
         indices = np.zeros((len(histories), lengths.max()), dtype=np.int32)
         for row, history in enumerate(histories):
             indices[row, : len(history)] = history
         self._observe_batch(len(histories))
-        return model.encoder.encode(model.catalogue.item_codes[indices], lengths)
+        on_gpu = model.scorer.backend == "cuda"
+        encode = model.encoder.encode_in_place if on_gpu else model.encoder.encode
+        return encode(model.catalogue.item_codes[indices], lengths)
 
-    def _score(self, job: Job, tables: npt.NDArray[np.float32]) -> Outcome:
+    def _score(self, job: Job, tables: ScoreTables) -> Outcome:
         best = _top_k(job, tables)
         if not job.explained:
             return Outcome(best)
@@ -318,11 +322,10 @@ def _by_model_and_length(job: Job) -> tuple[int, int]:
 
 
 def _batches(jobs: Sequence[Job], positions: int) -> Iterator[list[Job]]:
-    """Cut jobs, which are in order of length, into batches of one model and at most so many positions."""
+    """Cut jobs, which are in order of length, into batches of one model that are worth their padding."""
     batch: list[Job] = []
     for job in jobs:
-        too_large = (len(batch) + 1) * len(job.history) > positions
-        if batch and (too_large or batch[0].model is not job.model):
+        if batch and not _joins(job, batch, positions):
             yield batch
             batch = []
         batch.append(job)
@@ -330,7 +333,15 @@ def _batches(jobs: Sequence[Job], positions: int) -> Iterator[list[Job]]:
         yield batch
 
 
-def _top_k(job: Job, tables: npt.NDArray[np.float32]) -> TopK:
+def _joins(job: Job, batch: Sequence[Job], positions: int) -> bool:
+    length = len(job.history)
+    padding = len(batch) * (length - len(batch[-1].history))  # what the batch pads more because of it
+    return (
+        batch[0].model is job.model and (len(batch) + 1) * length <= positions and padding <= CALL_POSITIONS
+    )
+
+
+def _top_k(job: Job, tables: ScoreTables) -> TopK:
     scorer = job.model.scorer
     while True:
         num_items = scorer.num_items
@@ -355,8 +366,9 @@ def _newest_distinct(history: ItemIndices, limit: int) -> ItemIndices:
     return np.array(distinct, dtype=np.int32)
 
 
-def _above_mean(model: Model, tables: npt.NDArray[np.float32], items: ItemIndices) -> npt.NDArray[np.float32]:
+def _above_mean(model: Model, score_tables: ScoreTables, items: ItemIndices) -> npt.NDArray[np.float32]:
     """Return items' scores less the mean score over the catalogue, (B, items)."""
+    tables = np.asarray(score_tables)
     num_splits, num_sub_ids = tables.shape[1:]
     codes = model.catalogue.item_codes[items]  # (items, M)
     scores = tables[:, np.arange(num_splits), codes].sum(axis=2)

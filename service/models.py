@@ -17,7 +17,7 @@ from time import monotonic
 
 from recjpq.errors import ArtifactError, RecJPQError
 from service.additions import AddedItems
-from service.durable import locked
+from service.durable import locked, replace_file
 from service.errors import (
     ModelsBusyError,
     ModelsConflictError,
@@ -84,6 +84,7 @@ class Models:
         serve: Callable[[Lineup], None],
         grown: Callable[[], None],
         count: Callable[[Reload], None],
+        run_directory: Path | None = None,
     ) -> None:
         """Nothing is loaded before `start`.
 
@@ -94,6 +95,8 @@ class Models:
             serve: told, on the event loop, of every new line-up; must not fail.
             grown: told, on the event loop, when other processes have added items.
             count: told what became of every reload.
+            run_directory: of the worker processes of one run, which all begin with the same version; None if
+                this process is the only one.
         """
         self.items = AddedItems(settings.state_path)
         self.versions = versions
@@ -108,6 +111,7 @@ class Models:
         self._lineup: Lineup | None = None
         self._changing = asyncio.Lock()
         self._retry_at = 0.0
+        self._run_directory = run_directory
 
     @property
     def state(self) -> ServiceState:
@@ -207,7 +211,17 @@ class Models:
                 return await self._obtain(activated)
             except VersionNotFoundError:
                 _log.warning("the activated version %r is gone; the newest is served", activated)
-        return await self._obtain(await asyncio.to_thread(self.versions.newest))
+        return await self._obtain(await asyncio.to_thread(self._newest))
+
+    def _newest(self) -> str:
+        """Return the newest version; in a worker that is started again, the one that the others took."""
+        if self._run_directory is None:
+            return self.versions.newest()
+        note = self._run_directory / "newest-version"
+        with locked(note.with_suffix(".lock")):
+            if not note.exists():
+                replace_file(note, self.versions.newest().encode())
+            return note.read_text()
 
     async def _activate(self, version: str) -> None:
         lineup = self.lineup

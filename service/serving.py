@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from service.store.guard import Breaker, GuardedStore
 from service.store.open import StoreOptions
 from service.versions import LocalVersions, Versions
 from service.versions_remote import RemoteVersions
+from service.workers import DIRECTORY_VARIABLE
 
 _log = logging.getLogger(__name__)
 
@@ -134,6 +136,7 @@ class Serving:
                 serve=self._serve,
                 grown=self.catalogue_changed,
                 count=self.metrics.reloaded,
+                run_directory=Path(run) if (run := os.environ.get(DIRECTORY_VARIABLE)) else None,
             )
             await self._models.start()
             self.metrics.watch_queue(lambda: 0 if self._pool is None else self._pool.waiting)

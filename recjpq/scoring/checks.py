@@ -2,32 +2,35 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from recjpq import _native
 from recjpq.errors import ScoringError
-from recjpq.scoring.protocol import ItemIndices, RowFilter
+from recjpq.scoring.protocol import DeviceTables, ItemIndices, RowFilter, ScoreTables
 
 MAX_SPLITS = 64
 MAX_SUB_IDS = 256
 MAX_ITEMS = 2**31 - 1
 
 
-class Call(NamedTuple):
+Tables = TypeVar("Tables", npt.NDArray[np.float32], ScoreTables)
+
+
+class Call(NamedTuple, Generic[Tables]):
     """A checked call: what every back-end may trust.
 
     Attributes:
-        score_tables: finite, C-contiguous, float32 (B, M, V).
+        score_tables: finite, C-contiguous, float32 (B, M, V); on a device they may not be finite.
         k: 1 to N.
         num_items: N of the catalogue that was checked against.
         exclude, allow: per row, C-contiguous int32 item indices, or None.
         bitmap: C-contiguous bool (N,) for all rows, or None.
     """
 
-    score_tables: npt.NDArray[np.float32]
+    score_tables: Tables
     k: int
     num_items: int
     exclude: list[ItemIndices | None]
@@ -52,14 +55,36 @@ class CallChecker:
 
     def check(
         self,
-        score_tables: npt.NDArray[np.float32],
+        score_tables: ScoreTables,
         k: int,
         exclude: RowFilter | None,
         allow: RowFilter | npt.NDArray[np.bool_] | None,
-    ) -> Call:
-        """Return the call in its trusted form, or raise ScoringError."""
+    ) -> Call[npt.NDArray[np.float32]]:
+        """Return the call in its trusted form, tables of a device downloaded, or raise ScoringError."""
+        tables = np.asarray(score_tables) if isinstance(score_tables, DeviceTables) else score_tables
+        return self._call(_check_tables(tables, self.num_splits, self.max_sub_id), k, exclude, allow)
+
+    def check_on_device(
+        self,
+        score_tables: ScoreTables,
+        k: int,
+        exclude: RowFilter | None,
+        allow: RowFilter | npt.NDArray[np.bool_] | None,
+    ) -> Call[ScoreTables]:
+        """As `check`, but what is on a device stays there, and whether it is finite is to be seen there."""
+        if not isinstance(score_tables, DeviceTables):
+            score_tables = _check_tables(score_tables, self.num_splits, self.max_sub_id)
+        _check_shape(score_tables.shape, self.num_splits, self.max_sub_id)
+        return self._call(score_tables, k, exclude, allow)
+
+    def _call(
+        self,
+        score_tables: Tables,
+        k: int,
+        exclude: RowFilter | None,
+        allow: RowFilter | npt.NDArray[np.bool_] | None,
+    ) -> Call[Tables]:
         _check_k(k)
-        score_tables = _check_tables(score_tables, self.num_splits, self.max_sub_id)
         batch = len(score_tables)
         bitmap = allow if isinstance(allow, np.ndarray) else None
         if bitmap is not None:
@@ -138,17 +163,26 @@ def _check_tables(
     """Return the tables C-contiguous; raise ScoringError unless finite float32 (B, M, V) for every sub-id."""
     if not isinstance(score_tables, np.ndarray) or score_tables.dtype != np.float32:
         raise ScoringError(f"score_tables: found {_describe(score_tables)}, expected float32 (B, M, V)")
-    if score_tables.ndim != 3 or score_tables.shape[1] != num_splits:
-        raise ScoringError(f"score_tables: found shape {score_tables.shape}, expected (B, {num_splits}, V)")
-    if not max_sub_id < score_tables.shape[2] <= MAX_SUB_IDS:
-        raise ScoringError(
-            f"score_tables: found V={score_tables.shape[2]}, expected {max_sub_id + 1} to {MAX_SUB_IDS}: "
-            f"the catalogue's codes go up to {max_sub_id}"
-        )
+    _check_shape(score_tables.shape, num_splits, max_sub_id)
     score_tables = np.ascontiguousarray(score_tables)
     if (row := _native.first_row_not_finite(score_tables)) >= 0:
-        raise ScoringError(f"score_tables: row {row} holds NaN or infinity, expected finite scores")
+        raise not_finite(row)
     return score_tables
+
+
+def _check_shape(shape: tuple[int, ...], num_splits: int, max_sub_id: int) -> None:
+    if len(shape) != 3 or shape[1] != num_splits:
+        raise ScoringError(f"score_tables: found shape {shape}, expected (B, {num_splits}, V)")
+    if not max_sub_id < shape[2] <= MAX_SUB_IDS:
+        raise ScoringError(
+            f"score_tables: found V={shape[2]}, expected {max_sub_id + 1} to {MAX_SUB_IDS}: "
+            f"the catalogue's codes go up to {max_sub_id}"
+        )
+
+
+def not_finite(row: int) -> ScoringError:
+    """Return the error for a table that is not finite."""
+    return ScoringError(f"score_tables: row {row} holds NaN or infinity, expected finite scores")
 
 
 def _check_k(k: int) -> None:

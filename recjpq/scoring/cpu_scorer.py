@@ -9,7 +9,7 @@ import numpy.typing as npt
 from recjpq import _native
 from recjpq.errors import BackendUnavailableError, ScoringError
 from recjpq.scoring.checks import CallChecker, check_codes, check_item_indices
-from recjpq.scoring.protocol import ItemIndices, RowFilter, TopK
+from recjpq.scoring.protocol import ItemIndices, RowFilter, ScoreTables, TopK
 
 _Snapshot = tuple[_native.Catalogue, CallChecker]
 
@@ -70,7 +70,7 @@ class CpuScorer:
 
     def top_k(
         self,
-        score_tables: npt.NDArray[np.float32],
+        score_tables: ScoreTables,
         k: int,
         *,
         exclude: RowFilter | None = None,

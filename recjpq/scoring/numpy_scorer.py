@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recjpq.scoring.checks import Call, CallChecker, check_codes, check_item_indices
-from recjpq.scoring.protocol import ItemIndices, RowFilter, TopK
+from recjpq.scoring.protocol import ItemIndices, RowFilter, ScoreTables, TopK
 
 _Snapshot = tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], CallChecker]
 
@@ -28,7 +28,7 @@ class NumpyScorer:
 
     def top_k(
         self,
-        score_tables: npt.NDArray[np.float32],
+        score_tables: ScoreTables,
         k: int,
         *,
         exclude: RowFilter | None = None,
@@ -59,7 +59,7 @@ class NumpyScorer:
         self._snapshot = (item_codes, retired, checker)
 
 
-def _eligible(call: Call, row: int) -> npt.NDArray[np.bool_]:
+def _eligible(call: Call[npt.NDArray[np.float32]], row: int) -> npt.NDArray[np.bool_]:
     eligible = np.ones(call.num_items, dtype=np.bool_) if call.bitmap is None else call.bitmap.copy()
     if (allow := call.allow[row]) is not None:
         eligible[:] = False

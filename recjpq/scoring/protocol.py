@@ -1,8 +1,8 @@
 """The scorer's contract, the same for every back-end and tested by one conformance suite."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,40 @@ import numpy.typing as npt
 ItemIndices = npt.NDArray[np.int32]
 RowFilter = Sequence[ItemIndices | None]
 """One entry per row of the batch: item indices, or None for no restriction of that row."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTables:
+    """Score tables that an encoder left in the memory of a GPU, complete: float32 (B, M, V), C-contiguous.
+
+    Attributes:
+        address: of the first entry, in the primary context of the first GPU, as the `cuda` back-end sees it.
+        shape: B, M and V.
+        download: gives a copy of them in the host's memory; refers to whatever keeps the device's alive.
+    """
+
+    address: int
+    shape: tuple[int, int, int]
+    download: Callable[[], npt.NDArray[np.float32]]
+
+    def __len__(self) -> int:
+        """B."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> "DeviceTables":
+        """Return some rows that lie together."""
+        first, end, _ = rows.indices(len(self))
+        _, M, V = self.shape
+        return DeviceTables(
+            self.address + first * M * V * 4, (max(0, end - first), M, V), lambda: self.download()[first:end]
+        )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return a copy in the host's memory."""
+        return np.asarray(self.download(), dtype=dtype)
+
+
+ScoreTables = npt.NDArray[np.float32] | DeviceTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +79,7 @@ class Scorer(Protocol):
 
     def top_k(
         self,
-        score_tables: npt.NDArray[np.float32],
+        score_tables: ScoreTables,
         k: int,
         *,
         exclude: RowFilter | None = None,
@@ -54,7 +88,8 @@ class Scorer(Protocol):
         """Return the k items with the largest scores, for each row.
 
         Args:
-            score_tables: float32 (B, M, V), finite.
+            score_tables: float32 (B, M, V), finite. On a GPU they stay there for the `cuda` back-end, and
+                are downloaded for the others.
             k: how many items, at least 1.
             exclude: per row, int32 indices of items never to return (repeats are harmless).
             allow: per row, int32 indices of the only items to consider, or one bool (N,) for all rows.

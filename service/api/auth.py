@@ -16,6 +16,7 @@ from typing import Literal
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.page import page_files
 from service.api.problems import PROBLEMS, problem_of
 from service.errors import (
     AdminDisabledError,
@@ -104,7 +105,7 @@ class AuthMiddleware:
         self._app = app
         self._serving = serving
         self._keys = Keys.of(settings)
-        self._open = PROBES if settings.metrics_need_key else PROBES | {"/metrics"}
+        self._open = PROBES | set(page_files()) | (set() if settings.metrics_need_key else {"/metrics"})
         self._limit = RateLimit(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

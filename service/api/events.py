@@ -44,7 +44,8 @@ def add_events(app: FastAPI, serving: Serving) -> None:
         now_ms = wall_clock_ms()
         events = body.to_events(now_ms)
         _check_limits(events, settings.max_events, now_ms)
-        known = serving.recommender.model.catalogue.indices_of([event.item_id for event in events])
+        catalogue = serving.recommender_for(user_id).model.catalogue
+        known = catalogue.indices_of([event.item_id for event in events])
         with request.state.timings.measure("store"):
             result = await serving.store.append(user_id, events)
         answer = AppendResponse(**result._asdict(), unknown=int(np.count_nonzero(known < 0)))

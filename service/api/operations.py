@@ -56,6 +56,7 @@ def add_operations(app: FastAPI, serving: Serving) -> None:
                 max_timeout_ms=int(settings.request_timeout_s * 1000),
                 max_new_items=settings.max_new_items,
                 max_events=settings.max_events,
+                max_found_items=settings.max_found_items,
                 max_body_bytes=settings.max_body_bytes,
                 max_id_length=MAX_ID_LENGTH,
             ),

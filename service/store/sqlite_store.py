@@ -1,7 +1,9 @@
 """The sequence store in one SQLite file: the default, because nothing needs installing."""
 
 import asyncio
+import random
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,7 +37,8 @@ INSERT INTO sequences (user_id, expires_at_ms, record) VALUES (?, ?, ?)
 ON CONFLICT (user_id) DO UPDATE SET expires_at_ms = excluded.expires_at_ms, record = excluded.record
 """
 _QUICK_USERS = 4  # on the event loop at once; more are worth a hop to the thread
-_SLOW_S = 0.005  # a read that took longer went to the disk
+_SLOW_S = 0.002  # a read that took longer went to the disk, or another process had the processor
+_SLOW_READS = 3  # in a row: the disk
 _SLOW_PAUSE_S = 1.0
 _MOST_WRITES = 64  # in one transaction: whoever comes next waits for all of it
 _READ = "SELECT record FROM sequences WHERE user_id = ? AND expires_at_ms > ?"
@@ -50,8 +53,8 @@ class SqliteStore:
 
     One user is read on the event loop: 10 us, where a hop to a thread and back takes 100 us of processor
     time (docs/log.md). Nothing can make it wait but the disk: writers do not block readers, and a file
-    that is locked whole is left to the reading thread. After a read that took long, because the file is
-    not in memory, all reads go to that thread for a while, so that a slow disk does not stop the loop.
+    that is locked whole is left to the reading thread. After a few reads in a row that took long, because
+    the file is not in memory, all go to that thread for a while: a slow disk does not stop the loop.
     """
 
     def __init__(
@@ -60,10 +63,13 @@ class SqliteStore:
         reader: sqlite3.Connection,
         quick_reader: sqlite3.Connection,
         retention: Retention,
+        *,
+        lock_timeout_s: float,
         clock: Clock = wall_clock_ms,
     ) -> None:
         self._writer, self._reader, self._quick_reader = writer, reader, quick_reader
-        self._quick_from_s = 0.0
+        self._quick_from_s, self._slow_reads = 0.0, 0
+        self._lock_timeout_s = lock_timeout_s
         self._waiting: list[_Write] = []
         self._writing: asyncio.Task[None] | None = None
         self._write_thread = ThreadPoolExecutor(1, "store-write")
@@ -84,6 +90,7 @@ class SqliteStore:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             writer = _connect(path, lock_timeout_s)
             _prepare(writer, path)
+            writer.execute("PRAGMA busy_timeout = 0")  # see _begin
             reader, quick_reader = _connect(path, lock_timeout_s), _connect(path, 0)
             for connection in (reader, quick_reader):
                 connection.execute("PRAGMA query_only = ON")
@@ -92,7 +99,7 @@ class SqliteStore:
                 f"{path}: cannot be opened as a sequence store ({error}); name another file in "
                 "RECJPQ_STORE_URL, or make this one readable and writable"
             ) from error
-        return cls(writer, reader, quick_reader, retention, clock)
+        return cls(writer, reader, quick_reader, retention, lock_timeout_s=lock_timeout_s, clock=clock)
 
     async def append(self, user_id: str, events: Sequence[Event]) -> AppendResult:
         """See `SequenceStore.append`."""
@@ -165,8 +172,10 @@ class SqliteStore:
     def _read_quickly(self, user_ids: Sequence[str], limit: int) -> list[list[str]]:
         started = monotonic()
         items = self._read_items(self._quick_reader, user_ids, limit)
-        if (ended := monotonic()) - started > _SLOW_S:
-            self._quick_from_s = ended + _SLOW_PAUSE_S
+        ended = monotonic()
+        self._slow_reads = self._slow_reads + 1 if ended - started > _SLOW_S else 0
+        if self._slow_reads >= _SLOW_READS:
+            self._slow_reads, self._quick_from_s = 0, ended + _SLOW_PAUSE_S
         return items
 
     def _read_items(
@@ -199,7 +208,7 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._writer.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             yield
             self._writer.execute(_SWEEP, (self._clock(),))
@@ -208,6 +217,23 @@ class SqliteStore:
             if self._writer.in_transaction:  # SQLite itself rolls back on a full disk
                 self._writer.execute("ROLLBACK")
             raise
+
+    def _begin(self) -> None:
+        """Take the write lock, for which other processes ask too.
+
+        SQLite itself looks again after up to 100 ms, so that who has waited long loses to who has not:
+        two busy processes had failures after a second.
+        """
+        ends = monotonic() + self._lock_timeout_s
+        while True:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() >= ends:
+                    raise
+            else:
+                return
+            time.sleep(random.uniform(0.0002, 0.001))  # noqa: S311  # not a secret
 
     def _close(self) -> None:
         self._write_thread.shutdown()
@@ -258,15 +284,22 @@ def _connect(path: str, lock_timeout_s: float) -> sqlite3.Connection:
     return connection
 
 
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
     """Create the schema in a new file; refuse one that this release does not know."""
-    connection.execute("BEGIN IMMEDIATE")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        for statement in _SCHEMA.split(";"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    connection.execute("COMMIT")
+    version = _version(connection)
+    if version == 0:  # only then: other processes may write without pause, and hold the lock
+        connection.execute("BEGIN IMMEDIATE")
+        version = _version(connection)
+        if version == 0:
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
     if version not in (0, SCHEMA_VERSION):
         connection.close()
         raise StoreSchemaError(

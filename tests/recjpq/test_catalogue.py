@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from recjpq import _native
 from recjpq.catalogue import Catalogue
 from recjpq.errors import CatalogueError, RecJPQError
+from recjpq.growing_catalogue import Addition, GrowingCatalogue
 
 
 def codes_for(num_items: int) -> np.ndarray:
@@ -379,3 +380,20 @@ def test_the_index_takes_six_to_twelve_bytes_an_item_at_any_size(num_items: int)
     index = _native.IdIndex(np.arange(num_items + 1, dtype=np.int64) * 4, ids)
     assert index.first_duplicate is None
     assert 6 <= index.size_bytes / num_items <= 12.01
+
+
+# ---------------------------------------------------------------- a catalogue that has grown
+
+
+def test_added_items_are_the_least_popular_and_retired_ones_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("recjpq.catalogue.POPULAR", 2)
+    catalogue = GrowingCatalogue(catalogue_of(list("abcd"), count=[0, 5, 7, 5]))
+    assert [catalogue.most_popular(count).tolist() for count in (1, 3, 9)] == [[2], [2, 1, 3], [2, 1, 3, 0]]
+    catalogue.append(Addition(["e", "f"], codes_for(2), [{}, {}]))
+    catalogue.retire(np.array([1, 4], dtype=np.int32))
+    assert [catalogue.most_popular(count).tolist() for count in (1, 2, 3, 4, 9)] == [
+        [2], [2, 3], [2, 3, 0], [2, 3, 0, 5], [2, 3, 0, 5],
+    ]  # fmt: skip
+    assert catalogue.counts[np.array([2, 4])].tolist() == [7, 0]

@@ -93,7 +93,8 @@ def test_a_batch_reads_its_users_in_one_call(client):
 def test_recommendations_of_a_batch_are_counted_one_by_one(client):
     def count(strategy: str) -> Any:
         registry = client.app.state.serving.metrics.registry
-        return registry.get_sample_value("recjpq_recommendations_total", {"strategy": strategy})
+        labels = {"strategy": strategy, "variant": "champion"}
+        return registry.get_sample_value("recjpq_recommendations_total", labels)
 
     batch(client, {"history": ["i1"]}, {"history": ["i2"]}, {"history": ["unknown"]})
     assert (count("model"), count("popular")) == (2, 1)

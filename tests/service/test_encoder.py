@@ -1,15 +1,18 @@
 """What the encoder accepts and refuses."""
 
+import ctypes
 from dataclasses import replace
 
 import numpy as np
 import onnx
 import onnx.parser
+import onnxruntime
 import pytest
 
 from recjpq.artifact import load_artifact
 from recjpq.errors import ArtifactDtypeError, ArtifactShapeError
-from service.encoder import OnnxEncoder, check_device, check_distributions
+from recjpq.scoring import DeviceTables, load_scorer
+from service.encoder import OnnxEncoder, check_device, check_distributions, encode_on
 from service.errors import RuntimeUnavailableError
 
 GOOD = "encoder (uint8[B, L, 2] item_codes, int64[B] lengths) => (float[B, 2, 4] score_tables)"
@@ -90,3 +93,48 @@ def test_only_the_session_says_whether_there_is_a_gpu():
         check_device("cuda", ["CPUExecutionProvider"])
     check_device("cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"])
     check_device("auto", ["CPUExecutionProvider"])
+
+
+def example(rows=3, length=5):
+    rng = np.random.default_rng(1)
+    return rng.integers(0, 4, size=(rows, length, 2), dtype=np.uint8), np.array([length] * rows)
+
+
+def test_tables_stay_where_a_bound_run_left_them(artifact):
+    """On the CPU, whose memory can be looked at; a GPU differs in the name of the device."""
+    session = onnxruntime.InferenceSession(str(artifact / "encoder.onnx"), providers=["CPUExecutionProvider"])
+    codes, lengths = example()
+    (expected,) = session.run(None, {"item_codes": codes, "lengths": lengths})
+    tables = encode_on(session, "cpu", codes, lengths)
+    found = (ctypes.c_float * expected.size).from_address(tables.address)
+    assert tables.shape == expected.shape
+    assert np.array_equal(np.array(found).reshape(expected.shape), expected)
+    assert np.array_equal(np.asarray(tables[1:2]), expected[1:2])
+
+
+def test_each_bound_run_has_tables_of_its_own(artifact):
+    session = onnxruntime.InferenceSession(str(artifact / "encoder.onnx"), providers=["CPUExecutionProvider"])
+    (codes, lengths), (others, _) = example(), example(rows=2)
+    kept = encode_on(session, "cpu", codes, lengths)
+    before = np.asarray(kept).copy()
+    encode_on(session, "cpu", others, lengths[:2])
+    assert np.array_equal(np.asarray(kept), before)
+
+
+def test_without_a_gpu_tables_are_arrays(artifact, model):
+    encoder = OnnxEncoder.open(artifact / "encoder.onnx", model, "cpu", 1)
+    assert np.array_equal(encoder.encode_in_place(*example()), encoder.encode(*example()))
+
+
+@pytest.mark.gpu
+def test_a_gpu_keeps_its_tables(artifact, model):
+    try:
+        encoder = OnnxEncoder.open(artifact / "encoder.onnx", model, "cuda", 1)
+    except RuntimeUnavailableError as error:
+        pytest.skip(f"cuda: {error}")
+    tables = encoder.encode_in_place(*example())
+    assert isinstance(tables, DeviceTables)
+    np.testing.assert_allclose(np.asarray(tables), encoder.encode(*example()), rtol=1e-6)
+    scorer = load_scorer(load_artifact(artifact).catalogue.item_codes, "cuda")
+    for best, wanted in zip(scorer.top_k(tables, 3), scorer.top_k(np.asarray(tables), 3), strict=True):
+        assert np.array_equal(best.ids, wanted.ids)

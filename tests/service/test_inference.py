@@ -40,7 +40,7 @@ class Gate:
 
 @pytest.fixture(scope="module")
 def model(artifact: Path) -> Model:
-    return load_model(Settings(model_path=artifact))
+    return load_model(Settings(), artifact)
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import threading
 
 import httpx
@@ -437,3 +439,47 @@ def test_a_killed_process_serves_what_was_activated(start_service, versions):
         assert served(client) == "v1"
     [line] = [json.loads(line) for line in again.log.read_text().splitlines() if '"serving"' in line]
     assert line["version"] == "v1"
+
+
+def test_workers_follow_each_other_and_one_that_is_started_again_joins_them(
+    start_service, make_artifact, versions, eventually
+):
+    service = start_service(model_path=versions, admin_key=ADMIN, workers=2)
+
+    def get(path):
+        return httpx.get(
+            f"{service.url}{path}", timeout=20
+        )  # each on a connection, perhaps a worker, of its own
+
+    def info():
+        return {
+            line.split('version="')[1][:2]
+            for line in get("/metrics").text.splitlines()
+            if "_model_info{" in line
+        }
+
+    def workers():
+        text = service.log.read_text()
+        return [
+            int(line.split("[")[1].split("]")[0])
+            for line in text.splitlines()
+            if "Started server process" in line
+        ]
+
+    eventually(lambda: "recjpq_workers 2.0" in get("/metrics").text)
+    assert info() == {"v2"}
+    make_artifact(versions, "v3")  # newer, and activated by nobody
+    os.kill(workers()[0], signal.SIGKILL)
+    eventually(lambda: len(workers()) == 3 and "recjpq_workers 2.0" in get("/metrics").text)
+    assert info() == {"v2"}
+    with httpx.Client(base_url=service.url, timeout=20) as client:
+        assert activate(client, "v1").status_code == 200
+        added = {"items": [{"item_id": "n1", "similar": ["i3"]}]}
+        assert client.post("/items", json=added, headers=HEADERS).status_code == 200
+    eventually(lambda: info() == {"v1"})
+    assert {get("/model").json()["version"] for _ in range(20)} == {"v1"}
+    eventually(lambda: {get("/model").json()["added_items"] for _ in range(20)} == {1})
+    os.kill(workers()[1], signal.SIGKILL)
+    eventually(lambda: len(workers()) == 4 and "recjpq_workers 2.0" in get("/metrics").text)
+    described = [get("/model").json() for _ in range(20)]
+    assert {(each["version"], each["added_items"]) for each in described} == {("v1", 1)}

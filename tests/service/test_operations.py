@@ -85,7 +85,7 @@ def test_model_describes_the_model_and_the_limits(shared_client):
         "limits": {
             "max_k": 1000, "max_history": 10_000, "max_exclude": 10_000,
             "max_candidates": 10_000, "max_filter_values": 1000, "max_batch": 100, "max_timeout_ms": 10_000,
-            "max_new_items": 1000, "max_events": 500,
+            "max_new_items": 1000, "max_events": 500, "max_found_items": 100,
             "max_body_bytes": 2 * 1024 * 1024, "max_id_length": 256,
         },
         "metrics": {"ndcg@10": 0.5, "protocol": "leave one out"},

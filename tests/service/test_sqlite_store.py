@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 
 import pytest
 
@@ -113,4 +114,92 @@ def test_the_event_loop_is_free_while_a_write_waits(path, runner):
     assert waiting
     assert result.stored == 1
     other.close()
+    runner.run(store.close())
+
+
+def test_a_file_opens_while_another_process_writes_without_pause(path, runner):
+    store = open_store(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    again = open_store(path)
+    other.execute("ROLLBACK")
+    other.close()
+    for opened in (again, store):
+        runner.run(opened.close())
+
+
+def test_several_processes_write_to_one_file_in_turn(path, runner):
+    """Stores of their own stand for the processes: the file's locks do not tell them apart."""
+    stores = [SqliteStore.open(path, Retention(1000, DAY_MS), lock_timeout_s=20) for _ in range(4)]
+
+    async def write(store, number):
+        for step in range(20):
+            assert await store.append("u", [Event(f"{number}-{step}", step)]) == (1, 0, 0)
+
+    async def all_at_once():
+        await asyncio.gather(*(write(store, number) for number, store in enumerate(stores) for _ in range(3)))
+        return await stores[0].read("u", 1000)
+
+    assert len(runner.run(all_at_once())) == 4 * 3 * 20
+    for store in stores:
+        runner.run(store.close())
+
+
+def test_appends_that_wait_together_share_a_transaction_and_fail_alone(path, runner):
+    store = open_store(path, lambda: 5)
+    begun = []
+    store._writer.set_trace_callback(lambda statement: begun.append(statement.startswith("BEGIN")))
+
+    async def all_at_once():
+        events = [[Event(f"i{n}", n)] if n != 7 else [Event("\t", n)] for n in range(40)]
+        appends = (store.append(f"u{n}", event) for n, event in enumerate(events))
+        return await asyncio.gather(*appends, return_exceptions=True)
+
+    results = runner.run(all_at_once())
+    assert isinstance(results.pop(7), StoreUnavailableError)
+    assert results == [(1, 0, 0)] * 39
+    assert sum(begun) <= 2
+    assert runner.run(store.read_items([f"u{n}" for n in range(40)], 1)) == [
+        [f"i{n}"] if n != 7 else [] for n in range(40)
+    ]
+    runner.run(store.close())
+
+
+def test_an_append_that_is_given_up_does_not_hold_up_the_others(path, runner):
+    store = open_store(path)
+
+    async def give_up_the_first():
+        first, second = (asyncio.create_task(store.append("u", [Event("i", n)])) for n in (1, 2))
+        await asyncio.sleep(0)
+        first.cancel()
+        return await second
+
+    assert runner.run(give_up_the_first()) == (1, 0, 0)
+    runner.run(store.close())
+    store = open_store(path)
+    assert runner.run(store.read("u", 5))[-1] == Event("i", 2)
+    runner.run(store.close())
+
+
+def test_after_slow_reads_in_a_row_the_reading_thread_is_asked(path, runner):
+    store = open_store(path, lambda: 0)
+    runner.run(store.append("u", [Event("i", 1)]))
+    quick = store._quick_reader
+    asked = []
+
+    class SlowDisk:
+        """Answers like the connection it stands for, later."""
+
+        def execute(self, *arguments):
+            asked.append(arguments)
+            time.sleep(0.003)
+            return quick.execute(*arguments)
+
+        def close(self):
+            quick.close()
+
+    store._quick_reader = SlowDisk()
+    for _ in range(6):
+        assert runner.run(store.read_items(["u"], 5)) == [["i"]]
+    assert len(asked) == 3
     runner.run(store.close())

@@ -424,5 +424,5 @@ def test_any_calls_of_two_clients_give_what_the_specification_gives(stores, stor
     ttl_ms = 36 * HOUR if store_kind == "sqlite" else 1000 * 24 * HOUR
     run_state_machine_as_test(
         lambda: StoreMachine(stores, ttl_ms),
-        settings=settings(max_examples=50, stateful_step_count=25, deadline=None, derandomize=True),
+        settings=settings(max_examples=80, stateful_step_count=25, deadline=None, derandomize=True),
     )

@@ -385,8 +385,23 @@ __device__ void sort(u64* ranks, i64 size) {
   __syncthreads();
 }
 
+// Whether all of a row's scores are finite: of tables that were made on the device nobody else has looked. What is not
+// finite does no harm before that, since it orders like any other bits and rounds to no deficit or to too much.
+__device__ bool is_finite(const Search& s, i64 row) {
+  __shared__ u32 others;
+  const i64 entries = s.num_splits * s.num_sub_ids;
+  const float* table = s.tables + row * entries;
+  if (threadIdx.x == 0) others = 0;
+  __syncthreads();
+  for (i64 i = threadIdx.x; i < entries; i += blockDim.x) {
+    if ((__float_as_uint(table[i]) & 0x7f800000u) == 0x7f800000u) atomicAdd(&others, 1u);
+  }
+  __syncthreads();
+  return others == 0;
+}
+
 // The k best of the row's candidates, best first, and how many candidates there were: a count beyond the capacity tells
-// that some are missing.
+// that some are missing, one of all ones that the table is not finite.
 extern "C" __global__ void finish(Search s) {
   constexpr i64 kInShared = 1024;
   __shared__ u64 in_shared[kInShared];
@@ -409,5 +424,6 @@ extern "C" __global__ void finish(Search s) {
   if (ranks != best) {
     for (i64 i = threadIdx.x; i < s.sort_size; i += blockDim.x) best[i] = ranks[i];
   }
-  if (threadIdx.x == 0) best[s.sort_size] = static_cast<u64>(found);
+  const bool finite = is_finite(s, row);
+  if (threadIdx.x == 0) best[s.sort_size] = finite ? static_cast<u64>(found) : ~u64{0};
 }

@@ -10,7 +10,7 @@ from recjpq.scoring.checks import Call, CallChecker, check_codes, check_item_ind
 from recjpq.scoring.cuda.device import Device, Memory, Queue
 from recjpq.scoring.cuda.plan import Tuning, choose_shape, pack_bits, pack_codes
 from recjpq.scoring.cuda.search import Codes, Search, Workspaces, chunks_of
-from recjpq.scoring.protocol import ItemIndices, RowFilter, TopK
+from recjpq.scoring.protocol import ItemIndices, RowFilter, ScoreTables, TopK
 
 UPLOAD_BYTES = 16 * 2**20  # of host memory, beside the codes themselves
 
@@ -85,7 +85,7 @@ class CudaScorer:
 
     def top_k(
         self,
-        score_tables: npt.NDArray[np.float32],
+        score_tables: ScoreTables,
         k: int,
         *,
         exclude: RowFilter | None = None,
@@ -93,7 +93,7 @@ class CudaScorer:
     ) -> list[TopK]:
         """See `Scorer.top_k`."""
         snapshot = self._snapshot
-        call = snapshot.checker.check(score_tables, k, exclude, allow)
+        call = snapshot.checker.check_on_device(score_tables, k, exclude, allow)
         self._device.activate()
         eligible = _eligible(call, snapshot)
         best: dict[int, TopK] = {}
@@ -102,7 +102,7 @@ class CudaScorer:
                 search = Search(
                     self._device, workspace, snapshot.codes, call.num_items, call.k, rows, self._tuning
                 )
-                best.update(zip(chunk, search.run(), strict=True))
+                best.update(zip(chunk, search.run(chunk), strict=True))
         return [best[row] for row in range(len(call.score_tables))]
 
     def append(self, item_codes: npt.NDArray[np.uint8]) -> ItemIndices:
@@ -162,7 +162,7 @@ def _write(queue: Queue, target: Memory, offset: int, source: npt.NDArray[np.uin
     queue.wait()
 
 
-def _eligible(call: Call, snapshot: _Snapshot) -> npt.NDArray[np.uint8] | Memory | None:
+def _eligible(call: Call[ScoreTables], snapshot: _Snapshot) -> npt.NDArray[np.uint8] | Memory | None:
     """Return what is eligible for all rows, as bits."""
     if call.bitmap is None:
         return snapshot.eligible

@@ -1,7 +1,7 @@
 """One search on a device: upload, collect, rounds of preparing and scanning, finish, download."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recjpq.scoring.checks import Call
+from recjpq.scoring.checks import Call, not_finite
 from recjpq.scoring.cuda.device import Arguments, Device, Memory
 from recjpq.scoring.cuda.plan import (
     TILE_ITEMS,
@@ -21,9 +21,10 @@ from recjpq.scoring.cuda.plan import (
     round_sizes,
     tile_step,
 )
-from recjpq.scoring.protocol import ItemIndices, TopK
+from recjpq.scoring.protocol import DeviceTables, ItemIndices, ScoreTables, TopK
 
 MAX_COLLECT_BLOCKS = 64
+NOT_FINITE = 2**64 - 1
 
 # The fields of `Search` in kernels.cu, in its order.
 FIELDS = (
@@ -52,13 +53,13 @@ class Rows:
     """Some rows of a checked call that are searched together: either all with a list of items, or none.
 
     Attributes:
-        score_tables: float32 (B, M, V).
+        score_tables: float32 (B, M, V), of the host or on the device.
         listed: per row the only items to score, each once; or None.
         excluded: per row the items never to return, ascending; or None if there are none.
         eligible: a bit for each item, for all rows; or None.
     """
 
-    score_tables: npt.NDArray[np.float32]
+    score_tables: ScoreTables
     listed: list[ItemIndices] | None
     excluded: list[ItemIndices] | None
     eligible: npt.NDArray[np.uint8] | Memory | None
@@ -109,7 +110,7 @@ class Workspaces:
 
 
 def chunks_of(
-    call: Call, eligible: npt.NDArray[np.uint8] | Memory | None, tuning: Tuning
+    call: Call[ScoreTables], eligible: npt.NDArray[np.uint8] | Memory | None, tuning: Tuning
 ) -> Iterator[tuple[list[int], Rows]]:
     """Yield the rows of a call, those with a list of items apart from the others, in chunks."""
     scanned = [row for row, allowed in enumerate(call.allow) if allowed is None]
@@ -124,12 +125,19 @@ def chunks_of(
             yield (
                 chunk,
                 Rows(
-                    call.score_tables if len(chunk) == len(call.score_tables) else call.score_tables[chunk],
+                    _tables_of(call.score_tables, chunk),
                     [_each_once(call.allow[row]) for row in chunk] if has_lists else None,
                     excluded if any(len(items) for items in excluded) else None,
                     eligible,
                 ),
             )
+
+
+def _tables_of(score_tables: ScoreTables, rows: list[int]) -> ScoreTables:
+    """Return the tables of some rows, ascending."""
+    if rows[-1] - rows[0] == len(rows) - 1:  # they lie together
+        return score_tables[rows[0] : rows[-1] + 1]
+    return np.asarray(score_tables)[rows]
 
 
 def _each_once(items: ItemIndices | None) -> ItemIndices:
@@ -174,13 +182,19 @@ class Search:
         }  # fmt: skip
         self._upload(rows)
 
-    def run(self) -> list[TopK]:
-        """Return the best of each row."""
+    def run(self, numbers: Sequence[int]) -> list[TopK]:
+        """Return the best of each row.
+
+        Raises:
+            ScoringError: a table on the device is not finite; `numbers` are what its rows are called.
+        """
         sizes = [] if self._listed else round_sizes(self._num_items, self._collected, self._tuning.growth)
         self._collect()
         for size in sizes:
             self._round(size)
         best, counts = self._finish()
+        for row in np.flatnonzero(counts == NOT_FINITE):
+            raise not_finite(numbers[int(row)])
         while counts.max(initial=0) > self._fields["capacity"]:
             # Some rows kept only a part of their candidates; k of these give a threshold that leaves fewer.
             self._round(self._num_items)
@@ -190,7 +204,11 @@ class Search:
         return [TopK(ids[row, :n].copy(), scores[row, :n].copy()) for row, n in enumerate(found)]
 
     def _upload(self, rows: Rows) -> None:
-        inputs: dict[str, npt.NDArray[Any]] = {"tables": rows.score_tables}
+        inputs: dict[str, npt.NDArray[Any]] = {}
+        if isinstance(rows.score_tables, DeviceTables):
+            self._fields["tables"] = rows.score_tables.address
+        else:
+            inputs["tables"] = rows.score_tables
         for name, lists in (("listed", rows.listed), ("excluded", rows.excluded)):
             if lists is not None:
                 inputs[f"{name}_starts"] = np.cumsum([0, *map(len, lists)], dtype=np.int64)

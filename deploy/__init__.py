@@ -1,0 +1,1 @@
+"""What runs the project: containers, Prometheus, Grafana, Kubernetes, load test, and scripts for them."""

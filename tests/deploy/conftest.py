@@ -1,0 +1,36 @@
+"""The series of a running service, against which every query in `deploy/` is checked."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from prometheus_client import Metric
+
+from service.app import create_app
+from service.settings import Settings
+
+ARTIFACT = Path(__file__).parent.parent / "data" / "artifact-schema-1"
+
+
+@pytest.fixture(scope="session")
+def families(tmp_path_factory: pytest.TempPathFactory) -> list[Metric]:
+    """What a service with a model says before its first request."""
+    here = tmp_path_factory.mktemp("service")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECJPQ_STATE_PATH", str(here / "state"))
+        app = create_app(Settings(model_path=ARTIFACT, store_url=f"sqlite:///{here}/store.sqlite3"))
+
+    async def collected() -> list[Metric]:
+        async with app.router.lifespan_context(app):
+            return list(app.state.serving.metrics.registry.collect())
+
+    return asyncio.run(collected())
+
+
+@pytest.fixture(scope="session")
+def series(families: list[Metric]) -> dict[str, list[dict[str, str]]]:
+    """The labels of each series, by its name."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for sample in (sample for family in families for sample in family.samples):
+        found.setdefault(sample.name, []).append(dict(sample.labels))
+    return found
