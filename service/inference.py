@@ -337,9 +337,7 @@ def _joins(job: Job, batch: Sequence[Job], positions: int) -> bool:
     length = len(job.history)
     padding = len(batch) * (length - len(batch[-1].history))  # what the batch pads more because of it
     return (
-        batch[0].model is job.model
-        and (len(batch) + 1) * length <= positions
-        and padding <= CALL_POSITIONS
+        batch[0].model is job.model and (len(batch) + 1) * length <= positions and padding <= CALL_POSITIONS
     )
 
 
