@@ -81,7 +81,7 @@ class Source:
         """
         artifact = load_artifact(find_artifact(path))
         by_popularity = artifact.catalogue.most_popular(artifact.catalogue.num_items)
-        counts = artifact.catalogue.counts[by_popularity]
+        counts = artifact.catalogue.counts[by_popularity].astype(np.int64)
         model = artifact.manifest.model
         longest = model.max_length
         if dataset is None:
