@@ -14,6 +14,7 @@ from training.report_text import format_report
 from training.run import Run
 from training.tracking import check_tracking
 from training.train import Interrupted
+from training.triton import write_triton_repository
 
 VERBS = {
     "prepare": "interaction log -> dataset/: memory-mapped sequences, item vocabulary, metadata",
@@ -74,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
             )
             sub.add_argument("--output", type=Path, help="default: new_items.parquet in run.directory")
         sub.set_defaults(action=_assign if verb == "assign" else _run_verb)
+    triton = verbs.add_parser(
+        "triton", help="artifact -> a version in a model repository of Triton Inference Server"
+    )
+    triton.add_argument("artifact", type=Path, help="an artifact, or a directory of them: the newest")
+    triton.add_argument("repository", type=Path, help="the model repository; made if need be")
+    triton.set_defaults(action=_triton)
     download = verbs.add_parser("download", help="fetch MovieLens-100K for the demo")
     download.add_argument("directory", type=Path, help="where interactions.csv and items.csv go")
     download.set_defaults(action=lambda options: download_ml_100k(options.directory, _say))
@@ -110,6 +117,10 @@ def _assign(options: argparse.Namespace) -> None:
     new_items = run.assign(options.items)
     new_items.write(output)
     _say(f"{len(new_items.item_ids)} new items: {output}")
+
+
+def _triton(options: argparse.Namespace) -> None:
+    _say(f"version: {write_triton_repository(options.artifact, options.repository)}")
 
 
 def _prepare(run: Run) -> str:
