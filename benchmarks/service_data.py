@@ -80,8 +80,9 @@ class Source:
         A made-up user takes items by their popularity alone: such tables are flatter than a real user's.
         """
         artifact = load_artifact(find_artifact(path))
-        by_popularity = artifact.catalogue.most_popular(artifact.catalogue.num_items)
-        counts = artifact.catalogue.counts[by_popularity]
+        all_counts = artifact.catalogue.counts.astype(np.int64)
+        by_popularity = np.argsort(-all_counts, kind="stable")
+        counts = all_counts[by_popularity]
         model = artifact.manifest.model
         longest = model.max_length
         if dataset is None:

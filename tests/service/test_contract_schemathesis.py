@@ -4,7 +4,6 @@ import re
 
 import httpx
 import hypothesis
-import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase
 from schemathesis.checks import not_a_server_error
@@ -25,22 +24,14 @@ CHECKS = [
 METHODS = {"get", "put", "post", "delete", "patch"}
 
 
-@pytest.fixture(scope="module")
-def service(start_shared_service):
-    return start_shared_service()
-
-
-@pytest.fixture(scope="module")
-def schema(service):
-    return schemathesis.openapi.from_url(f"{service.url}/openapi.json")
-
-
-def test_every_operation_answers_as_documented(schema, service):
-    """Bodies of the schema and near it, against the live service."""
+def test_every_operation_answers_as_documented(start_with_admin):
+    """Bodies of the schema and near it, against a live service that refuses no key."""
+    service, headers = start_with_admin()
+    schema = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
     operations = [result.ok() for result in schema.get_all_operations()]
     assert len(operations) >= 8
     for operation in operations:
-        _exercise(operation)
+        _exercise(operation, headers)
     counts = re.findall(
         r"^recjpq_requests_total{(.*)} (.*)", httpx.get(f"{service.url}/metrics").text, re.MULTILINE
     )
@@ -49,7 +40,7 @@ def test_every_operation_answers_as_documented(schema, service):
     assert {re.search('status="(.)', labels)[1] for labels in answered} == {"2", "4"}
 
 
-def _exercise(operation) -> None:
+def _exercise(operation, headers: dict[str, str]) -> None:
     @hypothesis.settings(
         max_examples=30,
         deadline=None,
@@ -59,42 +50,45 @@ def _exercise(operation) -> None:
     )
     @hypothesis.given(case=operation.as_strategy())
     def check(case) -> None:
-        case.call_and_validate(checks=CHECKS, timeout=20)
+        case.call_and_validate(checks=CHECKS, headers=headers, timeout=20)
 
     check()
 
 
-def examples(client) -> list[tuple[str, str, dict | None]]:
-    """Every example of a body, and every route without one, its parameters filled from their examples."""
-    document = client.app.openapi()
+def examples(document: dict) -> list[tuple[str, str, dict | None]]:
+    """Every route with each example of its body, the path's parameters filled from their examples."""
     found = []
-    for path, methods in document["paths"].items():
-        for method in METHODS & methods.keys():
-            operation = methods[method]
+    for path, operations in document["paths"].items():
+        for method in METHODS & operations.keys():
+            operation, filled = operations[method], path
             for parameter in operation.get("parameters", []):
                 if parameter["in"] == "path":
-                    path = path.replace(f"{{{parameter['name']}}}", _example_of(parameter))  # noqa: PLW2901
-            if "requestBody" not in operation:
-                found.append((method, path, None))
-                continue
-            content = operation["requestBody"]["content"]["application/json"]
-            name = content["schema"]["$ref"].rpartition("/")[2]
-            bodies = content.get("examples") or document["components"]["schemas"][name].get("examples")
-            assert bodies, f"{method} {path}: no example"
-            values = bodies.values() if isinstance(bodies, dict) else bodies
-            found += [(method, path, body.get("value", body)) for body in values]
-    return sorted(found, key=lambda example: example[0] != "post")  # writes first: what they store is read
+                    (example,) = parameter["schema"]["examples"]
+                    filled = filled.replace(f"{{{parameter['name']}}}", example)
+            bodies = _bodies(operation, document) if "requestBody" in operation else [None]
+            found += [(method, filled, body) for body in bodies]
+    return sorted(found, key=_order)
 
 
-def _example_of(parameter: dict) -> str:
-    schema = parameter.get("schema", {})
-    given = parameter.get("example") or (schema.get("examples") or [None])[0] or schema.get("example")
-    return given or "i1"
+def _bodies(operation: dict, document: dict) -> list[dict]:
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    name = schema["$ref"].rpartition("/")[2]
+    return document["components"]["schemas"][name]["examples"]
 
 
-def test_every_example_of_the_document_works(client):
-    tried = examples(client)
-    assert len(tried) >= 8
+def _order(example: tuple[str, str, dict | None]) -> int:
+    """What is written is read after it, and removed last."""
+    method, path, _ = example
+    order = {("put", "/admin/challenger"): 0, ("delete", "/admin/challenger"): 1,
+             ("post", "/admin/models/v2/activate"): 2, ("post", "/admin/rollback"): 3}  # fmt: skip
+    return order.get((method, path), {"post": 4, "get": 5, "delete": 6}.get(method, 7))
+
+
+def test_every_example_of_the_document_works(admin):
+    document = admin.app.openapi()
+    admin.post("/admin/models/v1/activate")  # so that the examples' v2 is another one
+    tried = examples(document)
+    assert {(method, path) for method, path, _ in tried} >= {("post", "/recommend"), ("get", "/model")}
     for method, path, body in tried:
-        response = client.request(method.upper(), path, json=body)
+        response = admin.request(method.upper(), path, json=body)
         assert response.is_success, (method, path, body, response.text)

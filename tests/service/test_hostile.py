@@ -15,7 +15,6 @@ LEAKS = re.compile(
     r"Traceback|File \\?\"|site-packages|/tmp/|/home/|\.py\b|pydantic|sqlite|Error\(|0x[0-9a-f]{8}"
 )
 UNDOCUMENTED = {404, 405}  # the router's own
-BODIES = {"/recommend", "/recommend/batch", "/users/{user_id}/events"}
 DEEP = b'{"history": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 HUGE = [
     "1e400",
@@ -114,30 +113,30 @@ bounded = settings(
 
 @bounded
 @given(body=st.binary(max_size=200))
-def test_bytes(shared_client, body):
-    for method, path in body_operations(shared_client):
-        response = shared_client.request(method, fill(path, "u"), content=body)
-        check(shared_client, method, path, response)
+def test_bytes(admin, body):
+    for method, path in body_operations(admin):
+        response = admin.request(method, fill(path, "u"), content=body)
+        check(admin, method, path, response)
 
 
 @bounded
 @given(data=st.data())
-def test_json_near_the_schema(shared_client, data):
-    document = shared_client.app.openapi()
-    for method, path in body_operations(shared_client):
+def test_json_near_the_schema(admin, data):
+    document = admin.app.openapi()
+    for method, path in body_operations(admin):
         content = document["paths"][path][method.lower()]["requestBody"]["content"]
         schema = next(iter(content.values()))["schema"]
         body = data.draw(near(schema, document["components"]["schemas"]))
         encoded = json.dumps(body).encode()  # NaN and lone surrogates as such programs send them
-        check(shared_client, method, path, shared_client.request(method, fill(path, "u"), content=encoded))
+        check(admin, method, path, admin.request(method, fill(path, "u"), content=encoded))
 
 
 @pytest.mark.parametrize("number", HUGE, ids=lambda number: number[:12])
-def test_numbers(shared_client, number):
-    for method, path in body_operations(shared_client):
+def test_numbers(admin, number):
+    for method, path in body_operations(admin):
         for field in ("k", "timeout_ms", "history", "unknown"):
             body = f'{{"history": ["i1"], "{field}": {number}}}'.encode()
-            check(shared_client, method, path, shared_client.request(method, fill(path, "u"), content=body))
+            check(admin, method, path, admin.request(method, fill(path, "u"), content=body))
 
 
 @pytest.mark.parametrize(
@@ -169,43 +168,43 @@ def test_numbers(shared_client, number):
         "proto",
     ],
 )
-def test_bodies(shared_client, body):
-    for method, path in body_operations(shared_client):
-        check(shared_client, method, path, shared_client.request(method, fill(path, "u"), content=body))
+def test_bodies(admin, body):
+    for method, path in body_operations(admin):
+        check(admin, method, path, admin.request(method, fill(path, "u"), content=body))
 
 
 @pytest.mark.parametrize("value", IDS, ids=lambda value: ascii(value)[:20])
-def test_ids_anywhere(shared_client, value):
+def test_ids_anywhere(admin, value):
     """In paths, and at each place of a body; what is accepted comes back as it was."""
-    for method, path in operations(shared_client):
+    for method, path in operations(admin):
         if "{" in path:
             body = b'{"events": [{"item_id": "i1"}]}' if method in ("POST", "PUT") else None
-            response = shared_client.request(method, fill(path, value), content=body)
-            check(shared_client, method, path, response, extra=frozenset({422}))
+            response = admin.request(method, fill(path, value), content=body)
+            check(admin, method, path, response, extra=frozenset({422}))
     for body in (
         {"user_id": value}, {"history": [value]}, {"history": ["i1"], "exclude": [value]},
         {"history": ["i1"], "candidates": [value]}, {"history": ["i1"], "filters": {value: {"any": [value]}}},
         {"history": ["i1"], value: 1}, {"history": ["i1"], "fallback": value, "include": [value]},
     ):  # fmt: skip
-        check(shared_client, "POST", "/recommend", shared_client.post("/recommend", content=json.dumps(body)))
+        check(admin, "POST", "/recommend", admin.post("/recommend", content=json.dumps(body)))
     events = {"events": [{"item_id": value, "event_id": value}]}
-    response = shared_client.post("/users/hostile/events", content=json.dumps(events))
-    check(shared_client, "POST", "/users/{user_id}/events", response)
+    response = admin.post("/users/hostile/events", content=json.dumps(events))
+    check(admin, "POST", "/users/{user_id}/events", response)
     if response.status_code == 200:
-        stored = shared_client.get("/users/hostile/events").json()["events"]
+        stored = admin.get("/users/hostile/events").json()["events"]
         assert value in [event["item_id"] for event in stored]
 
 
 @pytest.mark.parametrize(
     "method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
 )
-def test_methods(shared_client, method):
-    known = operations(shared_client)
+def test_methods(admin, method):
+    known = operations(admin)
     for path in dict.fromkeys(path for _, path in known):
-        response = shared_client.request(method, fill(path, "u"))
+        response = admin.request(method, fill(path, "u"))
         if (method, path) not in known:
-            assert response.status_code == 405, (method, path)
-            assert response.headers["allow"]
+            assert response.status_code in (404, 405), (method, path)  # 404: another route has taken it
+            assert ("allow" in response.headers) == (response.status_code == 405)
 
 
 @pytest.mark.parametrize(
@@ -219,9 +218,9 @@ def test_methods(shared_client, method):
     ],
     ids=lambda path: path[:40],
 )  # fmt: skip
-def test_paths(shared_client, path):
+def test_paths(admin, path):
     for method in ("GET", "POST"):
-        response = shared_client.request(method, path)
+        response = admin.request(method, path)
         assert response.status_code < 500
         assert not LEAKS.search(response.text.replace("a" * 100, "")) or response.status_code < 400
 
@@ -231,39 +230,62 @@ def test_paths(shared_client, path):
     ["a\r\nb", "a\r\nX-Evil: 1", "x" * 129, "", "é", "a b", '"', "\x00", "a\tb", "%0d%0a", "..", "<a>"],
     ids=ascii,
 )
-def test_a_request_id_that_is_not_harmless_is_replaced(shared_client, given_id):
+def test_a_request_id_that_is_not_harmless_is_replaced(admin, given_id):
     headers = [(b"x-request-id", given_id.encode())]
-    response = shared_client.get("/livez", headers=headers)
+    response = admin.get("/livez", headers=headers)
     answered = response.headers["x-request-id"]
     assert answered == given_id or re.fullmatch("[0-9a-f]{32}", answered)
     assert re.fullmatch(r"[A-Za-z0-9._~:/+=@%-]{1,128}", answered)
 
 
-def test_many_headers_and_repeated_ones(shared_client):
+def test_many_headers_and_repeated_ones(admin):
     headers = [(b"x-%d" % n, b"y" * 100) for n in range(500)] + [
         (b"x-request-id", b"a"),
         (b"x-request-id", b"b\r\n"),
     ]
-    response = shared_client.post("/recommend", headers=headers, json={"history": ["i1"]})
+    response = admin.post("/recommend", headers=headers, json={"history": ["i1"]})
     assert response.status_code == 200
 
 
-SOAK = [
-    ("POST", "/recommend", b'{"history": ["i1", "i2"], "k": 3}'),
-    ("POST", "/recommend", b'{"user_id": "soak", "history": ["never seen %d"]}'),
-    ("POST", "/recommend", b'{"user_id": "user-%d"}'),
-    ("POST", "/recommend", b'{"history": [1], "field-%d": 1}'),
-    ("POST", "/recommend", b"{%d"),
-    ("POST", "/users/user-%d/events", b'{"events": [{"item_id": "item-%d", "event_id": "e%d"}]}'),
-    ("GET", "/users/user-%d/events", b""),
-    ("DELETE", "/users/user-%d/events", b""),
-    ("GET", "/no-such-route-%d", b""),
-    ("BREW-%d", "/model", b""),
-    ("GET", "/model", b""),
+READS = [
+    ("POST", "/recommend", '{"history": ["i1", "i2"], "k": 3}'),
+    ("POST", "/recommend", '{"user_id": "soak", "history": ["never seen %d"]}'),
+    ("POST", "/recommend", '{"user_id": "user-%d"}'),
+    ("POST", "/recommend", '{"history": [1], "field-%d": 1}'),
+    ("POST", "/recommend", "{%d"),
+    ("GET", "/users/user-%d/events", ""),
+    ("GET", "/no-such-route-%d", ""),
+    ("BREW-%d", "/model", ""),
+    ("GET", "/model", ""),
 ]
+WRITES = [
+    ("POST", "/users/user-%d/events", '{"events": [{"item_id": "item-%d", "event_id": "e%d"}]}'),
+    ("DELETE", "/users/user-%d/events", ""),
+]
+SOAK = READS * 5 + WRITES  # a write waits for the disk
 SOAK_REQUESTS, SOAK_WARM = 20_000, 4_000
 GROWTH_BYTES = 6 * 2**20
 """Far below what a leak of one kilobyte a request would take, and far above what allocators keep."""
+
+
+async def ask(app, method: str, path: str, body: str) -> int:
+    """Call an application without a client, which would take most of the time; return the status."""
+    status = 0
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": [],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2),
+    }  # fmt: skip
+
+    async def receive():
+        return {"type": "http.request", "body": body.encode(), "more_body": False}
+
+    async def send(message):
+        nonlocal status
+        status = message.get("status", status)
+
+    await app(scope, receive, send)
+    return status
 
 
 def test_memory_does_not_grow_with_requests(client):
@@ -271,10 +293,8 @@ def test_memory_does_not_grow_with_requests(client):
 
     async def soak(first: int, last: int) -> None:
         for number in range(first, last):
-            method, path, body = SOAK[number % len(SOAK)]
-            counted = [part.replace(b"%d", b"%d" % number) for part in (method.encode(), path.encode(), body)]
-            response = await client.http.request(counted[0].decode(), counted[1].decode(), content=counted[2])
-            assert response.status_code < 500, response.text
+            counted = [part.replace("%d", str(number)) for part in SOAK[number % len(SOAK)]]
+            assert await ask(client.app, *counted) < 500, counted
 
     client.runner.run(soak(0, SOAK_WARM))
     before, objects = private_bytes(), len(gc.get_objects())

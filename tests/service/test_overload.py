@@ -34,8 +34,8 @@ def overloaded(settings, open_client):
     """A client of a service whose encoder waits at a gate, and the encoder."""
     gated = {}
 
-    def load(chosen):
-        model = load_model(chosen)
+    def load(*given):
+        model = load_model(*given)
         gated["encoder"] = GatedEncoder(model.encoder)
         return replace(model, encoder=gated["encoder"])
 

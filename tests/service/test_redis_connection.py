@@ -3,7 +3,7 @@
 import asyncio
 import random
 import signal
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -165,20 +165,23 @@ def test_an_answer_that_nobody_asked_for_ends_the_connection(runner):
 
 
 def test_a_connection_with_an_answer_long_due_is_given_up(runner):
+    asked = asyncio.Event()
+
     async def answer(reader, writer):
         await reader.readuntil(b"PING\r\n")
-        if len(connections) == 2:
+        if asked.is_set():
             writer.write(b"+PONG\r\n")
+        asked.set()
 
     async def scenario():
-        nonlocal connections
-        async with server_that(answer) as (url, connections), connected(url, timeout_s=0.05) as connection:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0.06):
-                    await connection.execute([("PING",)])
+        async with server_that(answer) as (url, connections), connected(url) as connection:
+            given_up = asyncio.create_task(connection.execute([("PING",)]))
+            await asked.wait()
+            given_up.cancel()
+            connection._link._calls[0].sent_s -= 6  # as if it had been sent then
             assert await connection.execute([("PING",)]) == [b"PONG"]
+            assert len(connections) == 2
 
-    connections = []
     runner.run(scenario())
 
 

@@ -129,8 +129,7 @@ def start_two(start_service, eventually):
     return start
 
 
-@pytest.mark.parametrize("drain_s", [0, 0.3])
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("count", "drain_s"), [(1, 0), (2, 0), (2, 0.3)])
 def test_sigterm_under_load_drops_no_request(start_service, eventually, count, drain_s):
     service = start_service(workers=count, drain_s=drain_s, queue_limit=1000)
     eventually(lambda: len(records(service, "Application startup complete.")) == count)
