@@ -419,6 +419,18 @@ class ServiceProcess:
 @pytest.fixture
 def start_service(artifact: Path, tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
     """Start a service with some settings; the store is a file in the test's directory by default."""
+    yield from _starting(artifact, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def start_lasting_service(
+    artifact: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., ServiceProcess]]:
+    """The same, for services that a module's tests share."""
+    yield from _starting(artifact, tmp_path_factory.mktemp("lasting"))
+
+
+def _starting(artifact: Path, tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
     started: list[ServiceProcess] = []
 
     def start(*, wait: bool = True, **settings: object) -> ServiceProcess:
