@@ -23,7 +23,7 @@ class ItemReader:
     """
 
     def __init__(self, most_items: int, queue_limit: int) -> None:
-        """Search among the `most_items` most popular and what was added, while at most `queue_limit` others wait."""
+        """Search among the `most_items` most popular and all added, while at most `queue_limit` wait."""
         self._most_items = most_items
         self._queue_limit = queue_limit
         self._accepted = 0  # waiting, or the one at work
