@@ -51,7 +51,7 @@ def add_items_read(app: FastAPI, serving: Serving) -> None:
         elif query.strip():
             found, searched = await reader.find(catalogue, query.strip(), limit)
         else:
-            found = catalogue.by_popularity[:limit]
+            found = catalogue.most_popular(limit)
         return _json({"items": _items(catalogue, found), "searched": searched})
 
     @app.get("/attributes", tags=["items"], response_model=AttributesResponse, responses=problems(503))

@@ -449,7 +449,7 @@ class ServiceProcess:
             except httpx.TransportError:
                 return False
 
-        eventually(ready)
+        eventually(ready, 60)  # several workers on a busy machine
 
 
 @contextmanager
