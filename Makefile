@@ -8,7 +8,7 @@ DEMO_TRAIN ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench bench-service clean
+.PHONY: help demo serve test browser check bench bench-service clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ serve: .venv/.installed-serving ## serve the newest artifact of RECJPQ_MODEL_PAT
 
 test: .venv/.installed-dev ## every test
 	.venv/bin/pytest
+
+browser: .venv/.installed-dev ## fetch a Chromium for the tests of the page, which are skipped without one
+	.venv/bin/python -m playwright install chromium
 
 check: .venv/.installed-dev ## format, lint and types
 	.venv/bin/ruff format --check .

@@ -61,6 +61,14 @@ class GraphScorer:
         rows = exclude or [None] * len(score_tables)
         return [self._best(table[None], k, row) for table, row in zip(score_tables, rows, strict=True)]
 
+    def append(self, item_codes: npt.NDArray[np.uint8]) -> ItemIndices:
+        """Refuse: a graph's catalogue is fixed."""
+        raise NotImplementedError(f"recommender.onnx cannot take {len(item_codes)} more items")
+
+    def retire(self, items: ItemIndices) -> None:
+        """Refuse: a graph's catalogue is fixed."""
+        raise NotImplementedError(f"recommender.onnx cannot lose {len(items)} items")
+
     def _best(self, table: npt.NDArray[np.float32], k: int, exclude: ItemIndices | None) -> TopK:
         given = exclude is not None and len(exclude) > 0
         items = np.asarray(exclude if given else [0], dtype=np.int64)[None]  # (1, L): the graph masks these

@@ -51,7 +51,8 @@ class TextIndex:
         begins = np.ones(len(rows), dtype=np.bool_)
         for word in words[:MOST_WORDS]:
             begins &= pc.match_substring(lines, f" {word}").to_numpy(zero_copy_only=False)
-        return self._items[np.concatenate([rows[begins], rows[~begins]])[:limit]]
+        found: npt.NDArray[np.int32] = self._items[np.concatenate([rows[begins], rows[~begins]])[:limit]]
+        return found
 
 
 def is_text(dtype: pa.DataType) -> bool:

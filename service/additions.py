@@ -192,8 +192,8 @@ def _offered(model: Model, item_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
 def _codes(item: NewItem, model: Model) -> npt.NDArray[np.uint8] | None:
     """Return an item's codes (M,) in a model's version, or None if it can have none there."""
     if item.codes is not None:
-        if item.version != model.description.version:
-            return None
+        if item.version != model.description.version or _wrong_codes(item.codes, model):
+            return None  # wrong: of an artifact that stood under this name before
         return np.array(item.codes, dtype=np.uint8)
     indices = model.catalogue.indices_of(item.similar or ())
     known = indices >= 0
@@ -204,16 +204,22 @@ def _codes(item: NewItem, model: Model) -> npt.NDArray[np.uint8] | None:
     return codes_from_similar(rows, np.arange(len(rows)), weights)
 
 
+def _wrong_codes(codes: Sequence[int], model: Model) -> str | None:
+    about = model.description
+    if len(codes) != about.num_splits:
+        return f"found {len(codes)} sub-ids, expected {about.num_splits}"
+    if max(codes) >= about.num_sub_ids:
+        return f"found sub-id {max(codes)}, expected less than {about.num_sub_ids}"
+    return None
+
+
 def _violations(number: int, item: NewItem, model: Model) -> list[Violation]:
     """Return what keeps a model from having an item, the `number`-th of its request."""
-    about = model.description
     misfits = model.catalogue.fitting(item.metadata)[1]
     wrong = {f"metadata/{_escaped(name)}": why for name, why in misfits.items()}
     if item.codes is not None:
-        if len(item.codes) != about.num_splits:
-            wrong["codes"] = f"found {len(item.codes)} sub-ids, expected {about.num_splits}"
-        elif max(item.codes) >= about.num_sub_ids:
-            wrong["codes"] = f"found sub-id {max(item.codes)}, expected less than {about.num_sub_ids}"
+        if why := _wrong_codes(item.codes, model):
+            wrong["codes"] = why
     elif _codes(item, model) is None:
         wrong["similar"] = "the model knows none of these items"
     return [Violation(detail, f"/items/{number}/{field}") for field, detail in wrong.items()]

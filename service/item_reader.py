@@ -23,7 +23,7 @@ class ItemReader:
     """
 
     def __init__(self, most_items: int, queue_limit: int) -> None:
-        """Search among the `most_items` most popular and what was added, while at most `queue_limit` others wait."""
+        """Search among the `most_items` most popular and all added, while at most `queue_limit` wait."""
         self._most_items = most_items
         self._queue_limit = queue_limit
         self._accepted = 0  # waiting, or the one at work
@@ -61,12 +61,11 @@ class ItemReader:
         changes, index = self._indices.get(catalogue, (None, None))
         if index is None or changes != catalogue.changes:
             changes = catalogue.changes
-            popular = catalogue.by_popularity
-            rest = popular[self._most_items :]
-            added = rest[
-                rest >= catalogue.num_items - catalogue.num_added
-            ]  # few, and popular with nobody yet
-            items = np.concatenate([popular[: self._most_items], added])
+            popular = catalogue.most_popular(self._most_items)
+            first = catalogue.num_items - catalogue.num_added
+            added = np.arange(first, catalogue.num_items, dtype=np.int32)  # few, and popular with nobody yet
+            added = added[catalogue.is_offered(added) & ~np.isin(added, popular)]
+            items = np.concatenate([popular, added])
             index = TextIndex(catalogue.texts_of(items), items)
             self._indices[catalogue] = (changes, index)
         return index

@@ -163,7 +163,7 @@ class Metrics(Collector):
 
     def declare_routes(self, routes: Mapping[tuple[str, str], Iterable[int]]) -> None:
         """Make the series of each (method, route template) present, with the statuses that it can have."""
-        unknown = {(OTHER, OTHER): (404, 405)}
+        unknown = {(OTHER, OTHER): (401, 404, 405, 429)}
         for (method, route), statuses in {**routes, **unknown}.items():
             self._routes[method, route] = _Route(
                 self._request_seconds.labels(method, route),

@@ -196,10 +196,10 @@ class Models:
             await asyncio.sleep(POLL_S)
             try:
                 await self._follow_once()
-            except (ServiceError, RecJPQError) as error:
+            except Exception:  # whatever it is, this must go on
                 self._retry_at = monotonic() + RETRY_S
                 self._count("failed")
-                _log.error("cannot follow the state directory, will try again: %s", error)
+                _log.exception("cannot follow the state directory, will try again")
 
     async def known(self) -> list[Version]:
         """Return the versions that could be activated; raises LocationUnavailableError, ArtifactError."""
@@ -235,8 +235,8 @@ class Models:
         """Return a version's model; a failure is told in words that leave out this machine, and is kept."""
         try:
             return await self._obtain(version)
-        except (RecJPQError, ServiceError, OSError, MemoryError) as error:
-            _log.error("version %r cannot be served: %s", version, error)
+        except Exception as error:  # whatever it is, what is served goes on, and the operator must be told
+            _log.error("version %r cannot be served", version, exc_info=error)
             self._count("failed")
             detail = self._told(error)
             failure = Failure(version=version, at=_now(), detail=detail)

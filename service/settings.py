@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     receive_timeout_s: PositiveSeconds = 10.0
     """How long a client may take to send one request, head and body; then 408 and the connection closes."""
     search_items: Annotated[int, Field(ge=0)] = 100_000
-    """Among how many items, the most popular, `GET /items` looks for words, besides those added while serving:
+    """Among how many items, the most popular and those added while serving, `GET /items` looks for words:
     about 100 bytes and 50 ns for each; every item is found by its whole id."""
     max_found_items: PositiveInt = 100
     """Most items in an answer of `GET /items`."""

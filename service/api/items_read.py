@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi import FastAPI, Path, Query, Response
 from pydantic_core import to_json
 
 from recjpq.growing_catalogue import GrowingCatalogue
@@ -24,7 +24,8 @@ MOST_VALUES = 100
 
 ItemId = Annotated[Identifier, Path(max_length=MAX_ID_LENGTH, examples=["i1"])]
 Ids = Annotated[
-    list[Identifier], Query(description="Look these up, in this order; unknown ones are left out")
+    list[Identifier],
+    Query(default_factory=list, description="Look these up, in this order; unknown ones are left out"),
 ]
 Words = Annotated[str, Query(max_length=MAX_ID_LENGTH, description="Words, or the whole of an id")]
 
@@ -35,12 +36,7 @@ def add_items_read(app: FastAPI, serving: Serving) -> None:
     reader = ItemReader(settings.search_items, settings.queue_limit)
 
     @app.get("/items", tags=["items"], response_model=ItemsResponse, responses=problems(422, 503))
-    async def items(
-        request: Request,
-        query: Words = "",
-        item_id: Ids = [],
-        limit: Annotated[int, Query(ge=1)] = 10,
-    ) -> Response:
+    async def items(item_id: Ids, query: Words = "", limit: Annotated[int, Query(ge=1)] = 10) -> Response:
         """Search ids and texts, or look ids up; without either, return the most popular items.
 
         Words are found without regard to case and accents, those that begin with a word of the query before
@@ -55,7 +51,7 @@ def add_items_read(app: FastAPI, serving: Serving) -> None:
         elif query.strip():
             found, searched = await reader.find(catalogue, query.strip(), limit)
         else:
-            found = catalogue.by_popularity[:limit]
+            found = catalogue.most_popular(limit)
         return _json({"items": _items(catalogue, found), "searched": searched})
 
     @app.get("/attributes", tags=["items"], response_model=AttributesResponse, responses=problems(503))

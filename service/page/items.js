@@ -53,7 +53,7 @@ function because(reasons, catalogue) {
 
 function likeThis(id, title, catalogue, pick) {
   const place = h("div", { className: "likes" });
-  const button = h("button", { className: "plain like", "aria-expanded": "false", "aria-label": `More like ${title}`, click: async () => {
+  const button = h("button", { className: "plain like", "aria-expanded": "false", "aria-label": `Similar to ${title}`, click: async () => {
     const open = button.getAttribute("aria-expanded") === "true";
     button.setAttribute("aria-expanded", String(!open));
     if (open) return place.replaceChildren();
@@ -70,7 +70,7 @@ function likeThis(id, title, catalogue, pick) {
 }
 
 function similar(items, title, catalogue, pick) {
-  return h("ul", { className: "similar", "aria-label": `Like ${title}` }, items.map((item) => {
+  return h("ul", { className: "similar", "aria-label": `Similar to ${title}` }, items.map((item) => {
     const other = catalogue.title(item.item_id);
     return h("li", {},
       h("span", {}, h("button", { className: "add", "aria-label": `Add ${other} to the history`, click: () => pick(item.item_id) }, other)),

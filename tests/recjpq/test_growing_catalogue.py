@@ -62,7 +62,7 @@ def test_it_is_the_catalogue_with_all_items(trained, added_by_step):
     shuffled = np.random.default_rng(total).permutation(everything)
     assert catalogue.ids_of(shuffled) == whole.ids_of(shuffled)
     assert catalogue.metadata_of(shuffled) == whole.metadata_of(shuffled)
-    assert catalogue.by_popularity.tolist() == whole.by_popularity.tolist()
+    assert catalogue.most_popular(total).tolist() == whole.most_popular(total).tolist()
     histories = shuffled[np.random.default_rng(1).integers(0, total, size=(2, 4))]
     np.testing.assert_array_equal(catalogue.item_codes[histories], whole.item_codes[histories])
     np.testing.assert_array_equal(catalogue.counts[shuffled], whole.counts[shuffled])
@@ -90,11 +90,12 @@ def test_of_several_items_with_one_id_the_last_is_meant():
 
 def test_retired_items_are_not_popular_but_keep_their_index():
     catalogue = grown(4, [2])
-    before = catalogue.by_popularity.tolist()
+    before = catalogue.most_popular(9).tolist()
     catalogue.retire(np.array([4, 1, 1], dtype=np.int32))
     catalogue.retire(np.array([1], dtype=np.int32))
     assert catalogue.num_retired == 2
-    assert catalogue.by_popularity.tolist() == [index for index in before if index not in {1, 4}]
+    assert catalogue.most_popular(2).tolist() == [index for index in before if index not in {1, 4}][:2]
+    assert catalogue.most_popular(9).tolist() == [index for index in before if index not in {1, 4}]
     assert catalogue.indices_of(["i1", "i4"]).tolist() == [1, 4]
     assert catalogue.is_offered(np.array([0, 1, 4, 5])).tolist() == [True, False, False, True]
 

@@ -341,6 +341,7 @@ class ClusterServers:
             options = (
                 "--cluster-enabled", "yes", "--cluster-port", str(_free_port()),
                 "--cluster-require-full-coverage", "no",
+                "--cluster-node-timeout", "60000",  # no node is declared dead, however busy the machine is
             )  # fmt: skip
             node = RedisServer(get_binary_path(), directory, options)
             node.start()
@@ -448,7 +449,7 @@ class ServiceProcess:
             except httpx.TransportError:
                 return False
 
-        eventually(ready)
+        eventually(ready, 60)  # several workers on a busy machine
 
 
 @contextmanager

@@ -111,7 +111,8 @@ def test_an_unknown_item(shared_client, item_id):
 def test_attributes(shared_client):
     title, price = shared_client.get("/attributes").json()["attributes"]
     assert title == {
-        "name": "title", "type": "text", "list": False, "distinct": None, "values": [], "min": None, "max": None,
+        "name": "title", "type": "text", "list": False, "distinct": None, "values": [],
+        "min": None, "max": None,
     }  # fmt: skip
     assert (price["type"], price["min"], price["max"]) == ("number", 1.0, 11.0)
 
