@@ -3,12 +3,9 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,54 +15,19 @@ from service.timings import STAGES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-ARTIFACT = ROOT / "tests" / "data" / "artifact-schema-1"
 NODE, CURL = shutil.which("node"), shutil.which("curl")
 ITERATIONS = 20
-DEADLINE_S = 60
 
 pytestmark = pytest.mark.skipif(not (NODE and CURL), reason="node or curl is not installed")
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    here = tmp_path_factory.mktemp("service")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
-        "RECJPQ_PORT": str(port),
-        "RECJPQ_MODEL_PATH": str(ARTIFACT),
-        "RECJPQ_STORE_URL": f"sqlite:///{here}/store.sqlite3",
-        "RECJPQ_STATE_PATH": str(here / "state"),
-        "RECJPQ_DRAIN_S": "0",
-    }
-    with (here / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-m", "service"], env=environment, stdout=log, stderr=log)
-    try:
-        _wait_ready(f"http://127.0.0.1:{port}/readyz", process, here / "log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _wait_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(url, timeout=1):
-                return
-        except OSError:
-            time.sleep(0.05)  # between attempts at a port that is not open yet
-    pytest.fail(f"the service did not become ready:\n{log.read_text()}")
-
-
-@pytest.fixture(scope="module")
-def ran(url: str) -> dict[str, Any]:
+def ran(serve: Callable[..., AbstractContextManager[str]]) -> dict[str, Any]:
     script = ROOT / "deploy" / "loadtest" / "recommend.js"
-    environment = os.environ | {"URL": url, "RATE": "300", "EVENTS": "0.3", "K": "3", "HISTORY": "5"}
     command = [str(NODE), str(HERE / "k6_stub.mjs"), str(script), str(ITERATIONS)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    with serve() as url:
+        environment = os.environ | {"URL": url, "RATE": "300", "EVENTS": "0.3", "K": "3", "HISTORY": "5"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result
