@@ -25,7 +25,13 @@ def directory(tmp_path: Path) -> Path:
     """Where the job runs, with a training that exports v2."""
     program = tmp_path / "bin" / "recjpq-train"
     program.parent.mkdir()
-    program.write_text('#!/bin/sh\n[ -e trained ] || cp -r exported "$RUN/artifacts/v2"\n')
+    program.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *--restart) rm -f other-data;; esac\n'
+        "if [ -e other-data ]; then echo 'made from other data; pass --restart' >&2; exit 2; fi\n"
+        "if [ -e worse ]; then echo 'does not beat popularity' >&2; touch refused; rm worse; exit 2; fi\n"
+        '[ -e trained ] || cp -r exported "$RUN/artifacts/v2"\n'
+    )
     program.chmod(0o755)
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     version(tmp_path / "runs" / "artifacts" / "v1", "v1")
@@ -39,7 +45,7 @@ def version(path: Path, name: str) -> None:
     (path / "manifest.json").write_text(json.dumps(manifest | {"version": name}))
 
 
-def retrain(directory: Path, url: str, **environment: str) -> str:
+def retrain(directory: Path, url: str, status: int = 0, **environment: str) -> str:
     ran = subprocess.run(
         ["sh", SCRIPT],
         cwd=directory,
@@ -54,7 +60,7 @@ def retrain(directory: Path, url: str, **environment: str) -> str:
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stderr
+    assert ran.returncode == status, ran.stderr
     return ran.stdout
 
 
@@ -78,3 +84,15 @@ def test_nothing_happens_when_nothing_has_changed_or_nobody_may_activate(directo
     assert "v2 is not served yet" in retrain(directory, nowhere)
     (directory / "trained").touch()
     assert "nothing has changed since v2" in retrain(directory, nowhere, RECJPQ_ADMIN_KEY=KEY)
+
+
+def test_other_data_are_trained_on_from_the_start(directory: Path) -> None:
+    (directory / "other-data").touch()
+    assert "v2 is not served yet" in retrain(directory, "http://127.0.0.1:9")
+
+
+def test_a_model_that_is_refused_is_not_trained_again(directory: Path) -> None:
+    (directory / "worse").touch()
+    retrain(directory, "http://127.0.0.1:9", status=2)
+    assert (directory / "refused").exists()
+    assert not (directory / "runs" / "artifacts" / "v2").exists()
