@@ -20,6 +20,7 @@ import onnxruntime
 import uvicorn
 
 from recjpq.scoring import ItemIndices, TopK
+from recjpq.scoring.protocol import DeviceTables
 from service.app import create_app
 from service.logs import configure_logging
 from service.model import Model, load_model
@@ -49,7 +50,7 @@ class GraphScorer:
 
     def top_k(
         self,
-        score_tables: npt.NDArray[np.float32],
+        score_tables: npt.NDArray[np.float32] | DeviceTables,
         k: int,
         *,
         exclude: Sequence[ItemIndices | None] | None = None,
@@ -58,6 +59,8 @@ class GraphScorer:
         """Return each row's best items; filters are not in the graph."""
         if allow is not None:
             raise NotImplementedError("recommender.onnx has no filters")
+        if not isinstance(score_tables, np.ndarray):
+            raise NotImplementedError("the graph's tables are on the host")
         rows = exclude or [None] * len(score_tables)
         return [self._best(table[None], k, row) for table, row in zip(score_tables, rows, strict=True)]
 

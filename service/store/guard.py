@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Literal, TypeVar
@@ -15,6 +16,10 @@ T = TypeVar("T")
 Operation = Literal["append", "read", "read_items", "delete", "ping"]
 Observe = Callable[[Operation, float, bool], None]
 """``observe(operation, seconds, succeeded)``, called once for each call that reached the store."""
+
+_LATE_S = 0.005
+"""How late a timer is on an event loop that had other things to do."""
+_ANOTHER_LOOK_S = 0.02
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +109,7 @@ class GuardedStore:
             raise StoreUnavailableError(f"{operation}: not tried, the last calls failed")
         started = perf_counter()
         try:
-            async with asyncio.timeout(side.timeout_s):
+            async with _limit(side.timeout_s):
                 result = await call()
         except TimeoutError as error:
             failure = f"no answer in {side.timeout_s} s"
@@ -125,3 +130,25 @@ class GuardedStore:
         side.up = failure is None
         side.breaker.record(succeeded=side.up)
         self._observe(operation, perf_counter() - started, side.up)
+
+
+@asynccontextmanager
+async def _limit(seconds: float) -> AsyncIterator[None]:
+    """Raise TimeoutError like `asyncio.timeout`, but not for an event loop that was busy with other things.
+
+    A loop that is late runs its timers before it looks at its sockets, where the answer may have been for
+    long: such a timer is set once more. Otherwise a burst of requests would look like a store that fails.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as scope:
+        due = loop.time() + seconds
+
+        def expire() -> None:
+            late = loop.time() - due
+            scope.reschedule(loop.time() + (min(seconds, _ANOTHER_LOOK_S) if late > _LATE_S else 0))
+
+        timer = loop.call_at(due, expire)
+        try:
+            yield
+        finally:
+            timer.cancel()

@@ -74,7 +74,8 @@ def test_no_valid_key_opens_nothing(locked, headers):
     assert response.headers["x-request-id"] == response.json()["request_id"]
     for method, path in [
         ("GET", "/model"), ("GET", "/users/u/events"), ("GET", "/items/i1/similar"), ("GET", "/no/such"),
-        ("GET", "/openapi.json"), ("GET", "http://service//livez"), ("GET", "/livez/"), ("GET", "/livez%2F..%2Fmodel"),
+        ("GET", "/openapi.json"), ("GET", "http://service//livez"), ("GET", "/livez/"),
+        ("GET", "/livez%2F..%2Fmodel"),
     ]:  # fmt: skip
         assert locked.request(method, path, headers=headers).status_code == 401
     assert 'recjpq_rejections_total{reason="unauthorized"} 9.0' in locked.get("/metrics").text

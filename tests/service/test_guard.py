@@ -1,6 +1,7 @@
 """The deadline and the breaker around a store."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -168,3 +169,26 @@ def test_the_log_says_when_the_store_goes_and_when_it_is_back(runner, guarded, s
         "the sequence store is unavailable for reads: read: cable cut",
         "the sequence store is back for reads",
     ]
+
+
+def test_a_busy_event_loop_is_no_failure_of_the_store(runner, observed):
+    """The answer came long ago, but the loop finds it together with the timer of its deadline."""
+
+    class RemoteStore(ScriptedStore):
+        async def read(self, user_id, limit):
+            loop = asyncio.get_running_loop()
+            answer = loop.create_future()
+
+            def be_busy():
+                time.sleep(0.2)
+                loop.call_soon(answer.set_result, [Event("i1", 1)])
+
+            loop.call_soon(be_busy)
+            return await answer
+
+    store = GuardedStore(
+        RemoteStore(), lambda: Breaker(1, 60), lambda *call: observed.append(call),
+        read_timeout_s=0.05, write_timeout_s=0.05,
+    )  # fmt: skip
+    assert runner.run(store.read("u", 1)) == [Event("i1", 1)]
+    assert [succeeded for _, _, succeeded in observed] == [True]
