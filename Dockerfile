@@ -18,6 +18,7 @@ RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 # --- dependencies, in layers that a change of the code does not touch ---------------------------------
 # Every image has the versions of deploy/docker/constraints.txt; those of the service have no pip.
+# EXTRAS: more of the project's extras for the service, `tracing` and `remote`.
 FROM ${PYTHON_IMAGE} AS dependencies
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends binutils \
@@ -28,13 +29,15 @@ RUN python -m venv --without-pip /opt/venv
 
 FROM dependencies AS service-dependencies
 COPY deploy/docker/slim.sh ./
-RUN python requirements.py pyproject.toml cpu > requirements.txt \
+ARG EXTRAS=
+RUN python requirements.py pyproject.toml cpu ${EXTRAS} > requirements.txt \
  && python -m pip --python /opt/venv/bin/python install --no-cache-dir -c constraints.txt -r requirements.txt \
  && sh slim.sh /opt/venv/lib/python3*/site-packages
 
 FROM dependencies AS gpu-dependencies
 COPY deploy/docker/slim.sh ./
-RUN python requirements.py pyproject.toml gpu > requirements.txt \
+ARG EXTRAS=
+RUN python requirements.py pyproject.toml gpu ${EXTRAS} > requirements.txt \
  && python -m pip --python /opt/venv/bin/python install --no-cache-dir -c constraints-gpu.txt -r requirements.txt \
  && sh slim.sh /opt/venv/lib/python3*/site-packages
 

@@ -7,8 +7,11 @@ DEMO_TRAIN ?=
 # What `make bench` is told, such as BENCH="--artifact DIR --dataset DIR --docs"; see `--help`.
 BENCH ?=
 
+# What `make stack` is told, such as STACK="--without grafana --keep".
+STACK ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test browser check bench bench-service clean
+.PHONY: help demo serve test browser check stack bench bench-service clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +36,9 @@ check: .venv/.installed-dev ## format, lint and types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+
+stack: ## bring docker-compose.yml up and check all that it promises; needs a container engine
+	$(PYTHON) -m deploy.check_compose $(STACK)
 
 bench: .venv/.installed-dev ## exact top-k: validate, then measure beside other methods
 	.venv/bin/python -m benchmarks.scoring $(BENCH)

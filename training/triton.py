@@ -5,8 +5,7 @@
     REPOSITORY/<model>/items.parquet         row i describes the item that the model calls i
 
 Triton's batcher is off (`max_batch_size: 0`): `k` and `exclude_seen` hold for a whole call, so that calls
-cannot be joined. A caller sends a batch as one call. For the scalar `exclude_seen` Triton wants
-the shape [1].
+cannot be joined. A caller sends a batch as one call. Triton wants [1] for the scalar `exclude_seen`.
 """
 
 import re

@@ -6,7 +6,13 @@ exec 9> runs/retrain.lock
 flock 9
 before=$(ls "$RUN/artifacts" 2> /dev/null | tail -n 1)
 if [ "$CONFIG" = configs/demo.toml ]; then recjpq-train download "$RUN/data"; fi
-recjpq-train all --config "$CONFIG"
+# Without --restart first: it goes on with a training that was interrupted, and does nothing if nothing has changed.
+errors=$(mktemp)
+recjpq-train all --config "$CONFIG" 2> "$errors" || {
+  cat "$errors" >&2
+  grep -q -- --restart "$errors" || exit 2
+  recjpq-train all --config "$CONFIG" --restart
+}
 version=$(ls "$RUN/artifacts" | tail -n 1)
 if [ "$version" = "$before" ]; then echo "nothing has changed since $version"; exit 0; fi
 # The first is found by the service itself, which waits for it.
