@@ -98,11 +98,11 @@ class Settings(BaseSettings):
     """How long a client may take to send one request, head and body; then 408 and the connection closes."""
     search_items: Annotated[int, Field(ge=0)] = 100_000
     """Among how many items, the most popular and those added while serving, `GET /items` looks for words:
-    about 100 bytes and 50 ns for each; every item is found by its whole id."""
+    about 50 bytes and 0.2 us for each; every item is found by its whole id."""
     max_found_items: PositiveInt = 100
     """Most items in an answer of `GET /items`."""
     page: bool = True
-    """Serve the page at `/`, and the API's own pages at `/docs`."""
+    """Serve the page at `/` and the API's at `/docs`."""
 
     store_url: str = "sqlite:///runs/service/sequences.sqlite3"
     """Where sequences are kept: `sqlite:///relative/path`, `sqlite:////absolute/path`,

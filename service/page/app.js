@@ -10,7 +10,7 @@ import { addNotices, fail, tell } from "./notices.js";
 import { addSearch } from "./search.js";
 
 let catalogue = new Catalogue();
-let limits = { max_found_items: 100, max_k: 1000, max_length: Infinity };
+let limits = { max_events: 500, max_found_items: 100, max_k: 1000, max_length: Infinity };
 let filters = () => ({});
 let started = false;
 let asked = null;

@@ -83,7 +83,8 @@ function tryIt(operation, body) {
     return { ...parameter, field, row: h("label", { className: "field" }, h("span", {}, h("code", {}, name), " ", h("small", {}, text)), field) };
   });
   const example = body && resolve(body).examples?.[0];
-  const text = body && h("textarea", { rows: 8, spellcheck: false, "aria-label": "Body", value: JSON.stringify(example ?? {}, null, 2) });
+  const value = JSON.stringify(example ?? {}, null, 2), rows = Math.min(20, value.split("\n").length + 1);
+  const text = body && h("textarea", { rows, spellcheck: false, "aria-label": "Body", value });
   const output = h("div", { role: "status" });
   return h("form", { submit: async (event) => {
     event.preventDefault();

@@ -36,13 +36,13 @@ export class History {
   async pick(id) {
     this.picked.push({ id, event: eventId() });
     this.draw();
-    if (this.user !== null) await this.store([this.picked.at(-1)]);
+    if (this.user !== null) await this.store(); // with what could not be stored before, in order
     this.changed();
   }
 
-  /** Store picks; those that cannot be stay where they are. */
-  async store(picks) {
-    const user = this.user;
+  /** Store what is not stored yet; if that fails, it stays where it is. */
+  async store() {
+    const user = this.user, picks = this.picked.slice(0, this.limits().max_events);
     const events = picks.map(({ id, event }) => ({ item_id: id, event_id: event }));
     try {
       const { data } = await call("POST", path("users/", user, "/events"), { body: { events } });
@@ -160,7 +160,7 @@ export class History {
 
   #notStored() {
     return h("p", { className: "group" }, `${plural(this.picked.length, "pick")} not stored`,
-      h("button", { className: "plain", click: () => this.store([...this.picked]).then(this.changed) }, "Store"));
+      h("button", { className: "plain", click: () => this.store().then(this.changed) }, "Store"));
   }
 
   #more(count) {

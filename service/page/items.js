@@ -90,7 +90,7 @@ export function drawTimings(stages, elapsed) {
   const known = Object.entries(stages).filter(([stage]) => stage in STAGES);
   const total = known.reduce((sum, [, ms]) => sum + ms, 0);
   by("timings").hidden = !known.length;
-  by("timings-label").textContent = `${milliseconds(total)} in the service, ${milliseconds(elapsed)} from click to answer`;
+  by("timings-label").textContent = `${milliseconds(total)} in the service, ${milliseconds(elapsed)} round trip`;
   by("timings-bar").replaceChildren(...known.map(([stage, ms]) =>
     withShare(h("span", { className: `stage-${stage}` }), total ? (100 * ms) / total : 0)));
   by("timings-list").replaceChildren(...known.map(([stage, ms]) =>

@@ -142,7 +142,7 @@ def test_a_body_beyond_the_limit_is_413(shared_client):
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/nowhere", 404),
         ("POST", "/recommend/", 404),
         ("GET", "/users/u", 404),
         ("GET", "/recommend", 405),

@@ -270,6 +270,7 @@ def test_a_users_history_is_stored_read_and_forgotten(service, open_page):
     expect(page.locator("#history")).to_contain_text("1 pick not stored")
     with changes(page):
         page.get_by_role("button", name="Store", exact=True).click()
+    expect(page.locator("#history")).to_contain_text("1 pick stored")
     pick(page, "golden valley")
     expect(page.locator("#history")).to_contain_text("2 picks stored")
     events = f"{service.url}/users/ada%2F%C3%BC/events"

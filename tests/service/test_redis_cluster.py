@@ -92,7 +92,7 @@ def test_without_one_node_the_users_of_the_others_are_served_and_it_comes_back(
         except StoreUnavailableError:
             return False
 
-    eventually(all_back)
+    eventually(all_back, 60)  # a node that was given up waits before it is trusted again
 
 
 def test_any_node_that_is_up_tells_of_the_others(own_cluster, runner):
