@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from service.errors import SettingsError, StartupError
-from service.listen import bind
 from service.logs import configure_logging
+from service.process.listen import bind
 from service.settings import Settings, describe_settings, read_settings, unknown_variables
 
 
@@ -33,16 +33,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(settings: Settings) -> int:
     listeners = bind(settings.host, settings.port)
     if settings.workers > 1:
-        from service.workers import supervise  # noqa: PLC0415
+        from service.process.workers import supervise  # noqa: PLC0415
 
         return supervise(settings, listeners)
-    from service.server import serve  # noqa: PLC0415
+    from service.process.server import serve  # noqa: PLC0415
 
     return serve(settings, listeners)
 
 
 def _check(settings: Settings) -> int:
-    from service.server import check  # noqa: PLC0415
+    from service.process.server import check  # noqa: PLC0415
 
     return check(settings)
 

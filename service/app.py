@@ -27,9 +27,9 @@ from service.api.page import add_page
 from service.api.problems import PROBLEMS, problem, problem_of
 from service.api.recommend import add_recommend
 from service.errors import ClientGoneError, InvalidRequestError, ServiceError, Violation
+from service.lifecycle.models import LoadModel
 from service.metrics import Metrics
 from service.model import load_model
-from service.models import LoadModel
 from service.serving import Serving
 from service.settings import Settings
 

@@ -4,7 +4,7 @@ Base units, labels from closed sets, every series present from the start: a rate
 appears with its first increment misses that increment. Series are looked up once, when declared: on the
 way of a request `labels()` would cost more than the rest.
 
-With several workers (see workers.py) each writes its values into files of its own, which every one of them
+With several workers (see process/workers.py) each writes its values into files of its own, which every one of them
 adds up when it is asked; prometheus-client does so from its import on if its variable is set.
 """
 
@@ -19,11 +19,11 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from service.model import Model
+from service.process.workers import DIRECTORY_VARIABLE
 from service.recommender import Degradation, Strategy
 from service.store.guard import Operation
 from service.store.protocol import AppendResult
 from service.timings import STAGES, Timings
-from service.workers import DIRECTORY_VARIABLE
 
 OTHER = "other"
 """Label of a route or method that the service does not have."""

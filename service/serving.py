@@ -12,18 +12,18 @@ from pathlib import Path
 
 from service.errors import NotReadyError
 from service.inference import ROW_POSITIONS, InferencePool
+from service.lifecycle.models import Lineup, LoadModel, Models, version_of
+from service.lifecycle.versions import LocalVersions, Versions
+from service.lifecycle.versions_remote import RemoteVersions
 from service.metrics import Metrics
 from service.model import Model
-from service.models import Lineup, LoadModel, Models, version_of
+from service.process.workers import DIRECTORY_VARIABLE
 from service.recommender import Recommender, Variant
 from service.settings import Settings
 from service.similar import SimilarItems
 from service.store import Retention, SequenceStore, open_store
 from service.store.guard import Breaker, GuardedStore
 from service.store.open import StoreOptions
-from service.versions import LocalVersions, Versions
-from service.versions_remote import RemoteVersions
-from service.workers import DIRECTORY_VARIABLE
 
 _log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from service.api.auth import require_admin
 from service.api.body import read_body
 from service.api.openapi import body_of, problems
 from service.errors import LocationUnavailableError
+from service.lifecycle.versions import VERSION_PATTERN
 from service.serving import Serving
-from service.versions import VERSION_PATTERN
 
 VersionPath = Annotated[str, Path(pattern=VERSION_PATTERN, examples=["v2"])]
 

@@ -6,10 +6,10 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.api.schemas import Answer, Body, Identifier, ModelName
-from service.journal import NewItem
-from service.models import Lineup, version_of
-from service.state import ChallengerState, Failure, ServiceState, Share, VersionName
-from service.versions import Version
+from service.lifecycle.journal import NewItem
+from service.lifecycle.models import Lineup, version_of
+from service.lifecycle.state import ChallengerState, Failure, ServiceState, Share, VersionName
+from service.lifecycle.versions import Version
 
 SubId = Annotated[int, Field(ge=0, le=255)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]

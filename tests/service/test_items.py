@@ -308,7 +308,7 @@ def test_what_cannot_be_written_down_is_refused_and_not_served(client, own_setti
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("service.journal.os.fsync", full)
+    monkeypatch.setattr("service.lifecycle.journal.os.fsync", full)
     assert problem(add(client, like("n2", "i3"))) == (503, "state-unavailable")
     monkeypatch.undo()
     assert journal.read_bytes() == whole

@@ -252,7 +252,7 @@ def test_one_change_at_a_time_and_requests_are_answered_meanwhile(own_settings, 
 
 
 def test_another_process_that_changes_the_models_is_waited_for(client, own_settings):
-    from service.durable import locked
+    from service.lifecycle.durable import locked
 
     with locked(own_settings.state_path / ".change.lock"):
         response = activate(client, "v1")
@@ -276,7 +276,7 @@ def test_processes_follow_each_other(client, own_settings, open_client, eventual
 def test_a_process_that_cannot_follow_goes_on_with_what_it_has(
     client, own_settings, open_client, eventually, monkeypatch
 ):
-    monkeypatch.setattr("service.models.RETRY_S", 0)
+    monkeypatch.setattr("service.lifecycle.models.RETRY_S", 0)
     works = threading.Event()
 
     def load(settings, path):

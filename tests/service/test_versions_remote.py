@@ -20,7 +20,7 @@ from recjpq.errors import (
 )
 from service.app import create_app
 from service.errors import LocationUnavailableError, SettingsError, StartupError, VersionNotFoundError
-from service.versions_remote import RemoteVersions
+from service.lifecycle.versions_remote import RemoteVersions
 
 HEADERS = {"X-API-Key": "admin-key-1"}
 

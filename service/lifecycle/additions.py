@@ -22,7 +22,7 @@ from service.errors import (
     VersionMismatchError,
     Violation,
 )
-from service.journal import Change, Journal, NewItem
+from service.lifecycle.journal import Change, Journal, NewItem
 from service.model import Model
 
 MAX_TOLD = 20

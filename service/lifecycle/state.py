@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from service.durable import locked, replace_file
 from service.errors import StateError, StateUnavailableError
-from service.versions import VERSION_PATTERN
+from service.lifecycle.durable import locked, replace_file
+from service.lifecycle.versions import VERSION_PATTERN
 
 VersionName = Annotated[str, StringConstraints(pattern=VERSION_PATTERN)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from service.durable import locked, sync
 from service.errors import StateError, StateUnavailableError
+from service.lifecycle.durable import locked, sync
 
 
 class NewItem(BaseModel):

@@ -16,8 +16,6 @@ from pathlib import Path
 from time import monotonic
 
 from recjpq.errors import ArtifactError, RecJPQError
-from service.additions import AddedItems
-from service.durable import locked, replace_file
 from service.errors import (
     ModelsBusyError,
     ModelsConflictError,
@@ -30,11 +28,13 @@ from service.errors import (
     VersionNotFoundError,
     VersionRefusedError,
 )
+from service.lifecycle.additions import AddedItems
+from service.lifecycle.durable import locked, replace_file
+from service.lifecycle.state import ChallengerState, Failure, ServiceState, StateFile
+from service.lifecycle.versions import Version, Versions, check_name
 from service.metrics import Reload
 from service.model import Model
 from service.settings import Settings
-from service.state import ChallengerState, Failure, ServiceState, StateFile
-from service.versions import Version, Versions, check_name
 
 LoadModel = Callable[[Settings, Path], Model]
 

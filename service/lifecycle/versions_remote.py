@@ -20,9 +20,9 @@ from recjpq.errors import (
     ArtifactManifestError,
     ArtifactNotFoundError,
 )
-from service.durable import locked, sync
 from service.errors import LocationUnavailableError, SettingsError
-from service.versions import MANIFEST, VERSION_PATTERN, Version, check_name, not_found, readable
+from service.lifecycle.durable import locked, sync
+from service.lifecycle.versions import MANIFEST, VERSION_PATTERN, Version, check_name, not_found, readable
 
 INDEX = "versions.json"
 """Names the versions beside it, `{"versions": ["v1", "v2"]}`: HTTP has no directories to list."""

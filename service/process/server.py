@@ -17,11 +17,11 @@ import uvicorn
 
 from recjpq.errors import RecJPQError
 from service.app import create_app
-from service.connection import BoundedProtocol
 from service.errors import StartupError
-from service.listen import let_nobody_in
 from service.logs import configure_logging
 from service.metrics import keep_values_of_worker
+from service.process.connection import BoundedProtocol
+from service.process.listen import let_nobody_in
 from service.serving import Serving
 from service.settings import Settings
 

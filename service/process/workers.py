@@ -27,7 +27,7 @@ from time import monotonic
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from service.listen import let_nobody_in
+from service.process.listen import let_nobody_in
 from service.settings import Settings
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -216,6 +216,6 @@ def supervise(settings: Settings, listeners: Sequence[socket.socket]) -> int:
 
 
 def _work(settings: Settings, slot: int, listeners: Sequence[socket.socket], ready: Connection) -> None:
-    from service.server import work  # noqa: PLC0415  # in the worker only: it needs 50 MB
+    from service.process.server import work  # noqa: PLC0415  # in the worker only: it needs 50 MB
 
     work(settings, slot, listeners, ready)
