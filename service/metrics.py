@@ -4,8 +4,8 @@ Base units, labels from closed sets, every series present from the start: a rate
 appears with its first increment misses that increment. Series are looked up once, when declared: on the
 way of a request `labels()` would cost more than the rest.
 
-With several workers (see process/workers.py) each writes its values into files of its own, which every one of them
-adds up when it is asked; prometheus-client does so from its import on if its variable is set.
+With several workers (see process/workers.py) each writes its values into files of its own, which every
+one of them adds up when it is asked; prometheus-client does so from its import on if its variable is set.
 """
 
 import os

@@ -1,6 +1,7 @@
 """Running the application under uvicorn, and ending it without losing a request."""
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 import signal
@@ -57,6 +58,8 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
         await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what a start makes stays: no collection looks at it again while a request waits
         self._hooks.ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
