@@ -161,7 +161,11 @@ class AppClient:
 
     def __enter__(self) -> "AppClient":
         self._lifespan = self.app.router.lifespan_context(self.app)
-        self.runner.run(self._lifespan.__aenter__())
+        try:
+            self.runner.run(self._lifespan.__aenter__())
+        except BaseException:
+            self.runner.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

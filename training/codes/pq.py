@@ -1,5 +1,7 @@
 """Codes by product quantisation of SVD vectors; its centroids begin the training (RecJPQ-HC, 2026)."""
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
@@ -60,9 +62,11 @@ def _centroids(part: Vectors, num_sub_ids: int, rng: np.random.Generator) -> Vec
         spread = part.std(axis=0) + np.finfo(np.float32).eps
         noise = rng.standard_normal((len(spare), part.shape[1]), dtype=np.float32) * spread
         return np.concatenate([distinct, distinct[spare] + noise])
-    kmeans = KMeans(
-        num_sub_ids, n_init=1, max_iter=KMEANS_ITERATIONS, random_state=int(rng.integers(2**31))
-    ).fit(distinct, sample_weight=counts)
+    kmeans = KMeans(num_sub_ids, n_init=1, max_iter=KMEANS_ITERATIONS, random_state=int(rng.integers(2**31)))
+    with warnings.catch_warnings():
+        # Where lscpu tells nothing joblib warns that it takes the logical cores: nothing to act on.
+        warnings.filterwarnings("ignore", "Could not find the number of physical cores")
+        kmeans.fit(distinct, sample_weight=counts)
     centroids: Vectors = kmeans.cluster_centers_.astype(np.float32)
     return centroids
 
