@@ -5,11 +5,12 @@ items that meet a condition are found column by column with Arrow and kept as on
 condition that many requests share costs one pass over the catalogue.
 """
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -37,16 +38,6 @@ class Condition:
     none_of: tuple[Value, ...] = ()
     at_least: float | None = None
     at_most: float | None = None
-
-    def holds(self, value: Any) -> bool:
-        """Say whether one item's value, a list of values or None, meets the condition."""
-        values = [v for v in (value if isinstance(value, list) else [value]) if v is not None]
-        return (
-            (self.any_of is None or any(v in self.any_of for v in values))
-            and not any(v in self.none_of for v in values)
-            and (self.at_least is None or any(v >= self.at_least for v in values))
-            and (self.at_most is None or any(v <= self.at_most for v in values))
-        )
 
 
 Filters = tuple[tuple[str, Condition], ...]
@@ -98,7 +89,7 @@ class Attributes:
             if (kept := self._kept.get(key)) is not None:
                 self._kept.move_to_end(key)
                 return kept
-        found = _meets(self._columns[name], condition, self._num_items)
+        found = which_meet(self._columns[name], condition)
         found.flags.writeable = False
         with self._lock:
             self._kept[key] = found
@@ -107,16 +98,17 @@ class Attributes:
         return found
 
 
-def _meets(column: pa.Array, condition: Condition, num_items: int) -> npt.NDArray[np.bool_]:
-    result = np.ones(num_items, dtype=np.bool_)
+def which_meet(column: pa.Array, condition: Condition) -> npt.NDArray[np.bool_]:
+    """Return which values of a column meet a condition that `Attributes.check` accepts, bool (N,)."""
+    result = np.ones(len(column), dtype=np.bool_)
     if condition.any_of is not None:
         result &= _has_one(column, lambda values: _is_in(values, condition.any_of or ()))
     if condition.none_of:
         result &= ~_has_one(column, lambda values: _is_in(values, condition.none_of))
     if condition.at_least is not None:
-        result &= _has_one(column, lambda values: pc.greater_equal(values, condition.at_least))
+        result &= _has_one(column, partial(_is_at_least, bound=condition.at_least))
     if condition.at_most is not None:
-        result &= _has_one(column, lambda values: pc.less_equal(values, condition.at_most))
+        result &= _has_one(column, partial(_is_at_most, bound=condition.at_most))
     return result
 
 
@@ -131,26 +123,67 @@ def _has_one(column: pa.Array, test: Callable[[pa.Array], pa.Array]) -> npt.NDAr
     return result
 
 
+def _decoded(values: pa.Array) -> pa.Array:
+    """Return values as they are, numbers also where a dictionary holds them."""
+    if pa.types.is_dictionary(values.type) and not pa.types.is_string(values.type.value_type):
+        return values.dictionary_decode()
+    return values
+
+
 def _is_in(values: pa.Array, wanted: Sequence[Value]) -> pa.Array:
     if pa.types.is_dictionary(values.type):
         inside = _is_in(values.dictionary, wanted)
         return pc.take(inside, values.indices)
     if not wanted:
-        return pa.array(np.zeros(len(values), dtype=np.bool_))
+        return _none_of_them(values)
     return pc.is_in(values, value_set=_value_set(wanted, values.type))
 
 
 def _value_set(wanted: Sequence[Value], dtype: pa.DataType) -> pa.Array:
     """Return the values in the column's type, less those that it cannot hold and no item has."""
+    if pa.types.is_floating(dtype):
+        return pa.array([found for v in wanted if (found := _float(v)) is not None], pa.float64()).cast(
+            dtype, safe=False
+        )
     if not pa.types.is_integer(dtype):
         return pa.array(wanted, dtype)
-    held = []
-    for value in wanted:
-        try:
-            held.append(pa.scalar(int(value), dtype) if float(value).is_integer() else None)
-        except (pa.ArrowInvalid, OverflowError):  # beyond the type's range
-            continue
-    return pa.array([scalar.as_py() for scalar in held if scalar is not None], dtype)
+    least, most = _range(dtype)
+    whole = [int(v) for v in wanted if isinstance(v, int) or float(v).is_integer()]
+    return pa.array([value for value in whole if least <= value <= most], dtype)
+
+
+def _is_at_least(values: pa.Array, bound: float) -> pa.Array:
+    if not pa.types.is_integer(values.type):
+        return pc.greater_equal(values, bound)
+    least, most = _range(values.type)
+    if bound > most:
+        return _none_of_them(values)
+    return pc.greater_equal(values, pa.scalar(max(math.ceil(bound), least), values.type))
+
+
+def _is_at_most(values: pa.Array, bound: float) -> pa.Array:
+    if not pa.types.is_integer(values.type):
+        return pc.less_equal(values, bound)
+    least, most = _range(values.type)
+    if bound < least:
+        return _none_of_them(values)
+    return pc.less_equal(values, pa.scalar(min(math.floor(bound), most), values.type))
+
+
+def _none_of_them(values: pa.Array) -> pa.Array:
+    return pa.array(np.zeros(len(values), dtype=np.bool_))
+
+
+def _range(dtype: pa.DataType) -> tuple[int, int]:
+    info = np.iinfo(dtype.to_pandas_dtype())
+    return int(info.min), int(info.max)
+
+
+def _float(value: Value) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:  # an integer that no number of an item can be
+        return None
 
 
 def _booleans(values: pa.Array) -> npt.NDArray[np.bool_]:
@@ -164,18 +197,18 @@ def is_list(dtype: pa.DataType) -> bool:
 
 
 def element_type(dtype: pa.DataType) -> pa.DataType:
-    """Return the type of a column's values, or of the values of its lists."""
-    while is_list(dtype) or pa.types.is_dictionary(dtype):
+    """Return the type of a column's values, or of a list's; a list of lists has lists."""
+    if is_list(dtype):
         dtype = dtype.value_type
-    return dtype
+    return dtype.value_type if pa.types.is_dictionary(dtype) else dtype
 
 
 def _accepted(dtype: pa.DataType) -> tuple[Callable[[Value], bool], str]:
     """Return what tells whether a value is of an attribute's type, and the type's name."""
     if pa.types.is_boolean(dtype):
         return lambda value: isinstance(value, bool), "true or false"
-    if pa.types.is_integer(dtype) or pa.types.is_floating(dtype):
+    if pa.types.is_integer(dtype) or pa.types.is_float32(dtype) or pa.types.is_float64(dtype):
         return lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number"
-    if pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype):
+    if pa.types.is_string(dtype) or pa.types.is_large_string(dtype):
         return lambda value: isinstance(value, str), "text"
     return lambda _: False, f"text, a number or a truth value, but the attribute is {dtype}"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from recjpq.attribute_summary import AttributeSummary
-from recjpq.attributes import Filters
+from recjpq.attributes import Filters, which_meet
 from recjpq.catalogue import Catalogue
 from recjpq.scoring import ItemIndices
 from recjpq.text_index import is_text
@@ -58,6 +58,10 @@ class GrowingRows(Generic[_Row]):
             self._added = room
         self._added[self._count : total] = rows
         self._count = total
+
+    def withdraw(self, count: int) -> None:
+        """Take back the last rows, which nobody has read."""
+        self._count -= count
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +158,11 @@ class GrowingCatalogue:
         count = len(self._ids)
         kept = self._allowed.get(filters)
         if kept is None or len(kept) != self._first + count:
-            added = [
-                all(condition.holds(item.get(name)) for name, condition in filters)
-                for item in self._metadata[:count]
-            ]
-            kept = np.concatenate([trained, np.array(added, dtype=np.bool_)])
+            added = np.ones(count, dtype=np.bool_)
+            for name, condition in filters:
+                values = [item.get(name) for item in self._metadata[:count]]
+                added &= which_meet(pa.array(values, self._types[name]), condition)
+            kept = np.concatenate([trained, added])
             if len(self._allowed) >= MOST_KEPT:
                 self._allowed = {}
             self._allowed[filters] = kept
@@ -224,6 +228,13 @@ class GrowingCatalogue:
         blank = dict.fromkeys(self.metadata_columns)
         self._metadata.extend({**blank, **metadata} for metadata in addition.metadata)
         self._ids.extend(addition.item_ids)
+
+    def withdraw(self, count: int) -> None:
+        """Take back the last `count` items, which were appended and never published."""
+        for part in (self._ids, self._metadata):
+            del part[-count:]
+        self.item_codes.withdraw(count)
+        self.counts.withdraw(count)
 
     def publish(self, item_indices: ItemIndices) -> None:
         """Let appended items be asked for by id; of several with one id the last is meant."""

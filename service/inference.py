@@ -21,6 +21,7 @@ from recjpq.errors import ScoringError
 from recjpq.scoring import ItemIndices, ScoreTables, TopK
 from service.errors import ClientGoneError, DeadlineError, OverloadedError
 from service.model import Model
+from service.popular import popular_among
 from service.timings import Timings
 
 CALL_POSITIONS = 25
@@ -37,7 +38,7 @@ class Job:
 
     Attributes:
         model: which model answers.
-        history: item indices, oldest first, at least one.
+        history: item indices, oldest first; with none the most popular of the eligible items are the result.
         k: how many items.
         exclude: items never to return.
         candidates: the only items to consider, or None for all.
@@ -225,6 +226,7 @@ class InferencePool:
             tickets, ends = self._take()
             if tickets:
                 self._serve(tickets)
+            del tickets  # with them their models, which may be replaced while this thread waits
 
     def _take(self) -> tuple[list[_Ticket], bool]:
         """Wait for a ticket and take what else waits, up to one batch, unless another worker is idle."""
@@ -260,12 +262,7 @@ class InferencePool:
             ticket.timings.seconds["queue"] = now - ticket.queued
             if ticket.is_wanted(now):
                 alive.append(ticket)
-        try:
-            tables = self._encode(alive)
-        except Exception as error:  # whatever it is, those who wait must hear of it
-            for ticket in alive:
-                ticket.fail(error)
-            return
+        tables = self._encode(alive)
         for ticket in alive:
             ticket.timings.started["encode"] = now
             ticket.timings.seconds["encode"] = perf_counter() - now
@@ -274,20 +271,23 @@ class InferencePool:
                 continue
             try:
                 with ticket.timings.measure("score"):
-                    outcomes = [self._score(job, tables[id(job)]) for job in ticket.jobs]
-            except Exception as error:  # as above
+                    outcomes = [self._outcome(job, tables.get(id(job))) for job in ticket.jobs]
+            except Exception as error:  # whatever it is, who waits must hear of it
                 ticket.fail(error)
             else:
                 ticket.finish(outcomes)
 
-    def _encode(self, tickets: list[_Ticket]) -> dict[int, ScoreTables]:
-        """Return each job's score table by the job's identity, (1, M, V)."""
-        jobs = sorted((job for ticket in tickets for job in ticket.jobs), key=_by_model_and_length)
-        tables = {}
-        for batch in _batches(jobs, self._batch_positions):
-            encoded = self._encode_histories(batch[0].model, [job.history for job in batch])
-            for row, job in enumerate(batch):
-                tables[id(job)] = encoded[row : row + 1]
+    def _encode(self, tickets: list[_Ticket]) -> dict[int, ScoreTables | Exception]:
+        """Return by each job's identity its score table (1, M, V), or why its batch has none."""
+        jobs = [job for ticket in tickets for job in ticket.jobs if len(job.history)]
+        tables: dict[int, ScoreTables | Exception] = {}
+        for batch in _batches(sorted(jobs, key=_by_model_and_length), self._batch_positions):
+            try:
+                encoded = self._encode_histories(batch[0].model, [job.history for job in batch])
+            except Exception as error:  # those of other batches have done nothing wrong
+                tables |= {id(job): error for job in batch}
+            else:
+                tables |= {id(job): encoded[row : row + 1] for row, job in enumerate(batch)}
         return tables
 
     def _encode_histories(self, model: Model, histories: Sequence[ItemIndices]) -> ScoreTables:
@@ -299,6 +299,14 @@ class InferencePool:
         on_gpu = model.scorer.backend == "cuda"
         encode = model.encoder.encode_in_place if on_gpu else model.encoder.encode
         return encode(model.catalogue.item_codes[indices], lengths)
+
+    def _outcome(self, job: Job, tables: ScoreTables | Exception | None) -> Outcome:
+        if tables is None:
+            catalogue = job.model.catalogue
+            return Outcome(popular_among(catalogue, job.k, job.exclude, job.candidates, job.filters))
+        if isinstance(tables, Exception):
+            raise tables
+        return self._score(job, tables)
 
     def _score(self, job: Job, tables: ScoreTables) -> Outcome:
         best = _top_k(job, tables)

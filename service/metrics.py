@@ -190,7 +190,7 @@ class Metrics(Collector):
             count = series.by_status[status] = self._requests.labels(method, route, status)
         count.inc()
         series.duration.observe(seconds)
-        for stage, stage_seconds in timings.seconds.items():
+        for stage, stage_seconds in list(timings.seconds.items()):  # a worker may add to it
             self._stages[stage].observe(stage_seconds)
         if self._directory:
             self._queue_depth.set(self._depth())

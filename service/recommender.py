@@ -1,21 +1,19 @@
 """From a question to the best items; knows no HTTP, Redis or Prometheus."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from recjpq.attributes import Filters
 from recjpq.errors import FilterError
-from recjpq.growing_catalogue import GrowingCatalogue
 from recjpq.scoring import ItemIndices, TopK
 from service.errors import NoHistoryError, StoreUnavailableError
 from service.history import History
 from service.inference import Contributions, InferencePool, Job, Outcome
 from service.model import Model
+from service.popular import popular
 from service.store import SequenceStore
 from service.timings import Timings
 
@@ -94,6 +92,11 @@ class _Plan:
     exclude: ItemIndices
     candidates: ItemIndices | None
 
+    @property
+    def needs_pool(self) -> bool:
+        """Whether the answer takes more than a glance at the most popular items."""
+        return bool(self.window.size or self.query.filters or self.candidates is not None)
+
 
 class Recommender:
     """One model, the sequences of its users, and the threads that run it.
@@ -149,17 +152,18 @@ class Recommender:
         jobs = [
             self._job(plan)
             for plan, refusal in zip(plans, refusals, strict=True)
-            if refusal is None and plan.window.size
+            if refusal is None and plan.needs_pool
         ]
         outcomes = iter(await self._pool.run(jobs, timings, deadline, client_gone) if jobs else ())
         answers: list[Recommendation | Refusal] = []
         for plan, refusal in zip(plans, refusals, strict=True):
             if refusal is not None:
                 answers.append(refusal)
-            elif plan.window.size:
-                answers.append(self._answer(plan, "model", next(outcomes)))
+            elif plan.needs_pool:
+                answers.append(self._answer(plan, next(outcomes)))
             else:
-                answers.append(self._answer(plan, "popular", Outcome(await self._popular(plan))))
+                best = popular(self.model.catalogue, plan.query.k, plan.exclude)
+                answers.append(self._answer(plan, Outcome(best)))
         return answers
 
     async def _read(self, queries: Sequence[Query], timings: Timings) -> list[list[str] | None]:
@@ -212,19 +216,11 @@ class Recommender:
             self.model, plan.window, query.k, plan.exclude, plan.candidates, query.filters or None, explained
         )
 
-    async def _popular(self, plan: _Plan) -> TopK:
-        query, catalogue = plan.query, self.model.catalogue
-        if plan.candidates is None and not query.filters:
-            return popular(catalogue, query.k, plan.exclude)
-        return await asyncio.to_thread(
-            popular_among, catalogue, query.k, plan.exclude, plan.candidates, query.filters
-        )
-
-    def _answer(self, plan: _Plan, strategy: Strategy, outcome: Outcome) -> Recommendation:
+    def _answer(self, plan: _Plan, outcome: Outcome) -> Recommendation:
         query = plan.query
         return Recommendation(
             outcome.best,
-            strategy,
+            strategy="model" if plan.window.size else "popular",
             exhausted=len(outcome.best.ids) < query.k,
             degraded=() if plan.stored else ("store_unavailable",),
             source=_source(query, plan.stored),
@@ -233,36 +229,6 @@ class Recommender:
             model=self.model,
             contributions=outcome.contributions,
         )
-
-
-def popular(catalogue: GrowingCatalogue, k: int, exclude: ItemIndices) -> TopK:
-    """Return the k items with most interactions, with those counts as scores."""
-    unwanted = np.unique(exclude)
-    candidates = catalogue.most_popular(k + len(unwanted))  # enough if every unwanted one is among them
-    ids = candidates[~np.isin(candidates, unwanted)][:k]
-    return TopK(ids, catalogue.counts[ids].astype(np.float32))
-
-
-def popular_among(
-    catalogue: GrowingCatalogue,
-    k: int,
-    exclude: ItemIndices,
-    candidates: ItemIndices | None,
-    filters: Filters | None,
-) -> TopK:
-    """Return the k of some items with most interactions, ties to the lower index, as `popular` does."""
-    eligible = np.unique(candidates) if candidates is not None else np.arange(catalogue.num_items)
-    eligible = eligible[catalogue.is_offered(eligible)]
-    if filters:
-        eligible = eligible[catalogue.allowed(filters)[eligible]]
-    eligible = np.setdiff1d(eligible, exclude, assume_unique=False)
-    counts: npt.NDArray[np.integer[Any]] = catalogue.counts[eligible]
-    if len(eligible) > k:
-        least = np.partition(counts, len(counts) - k)[len(counts) - k]
-        kept = np.flatnonzero(counts >= least)
-        eligible, counts = eligible[kept], counts[kept]
-    order = np.argsort(-counts, kind="stable")[:k]
-    return TopK(eligible[order].astype(np.int32), counts[order].astype(np.float32))
 
 
 def _source(query: Query, stored: bool) -> Source:

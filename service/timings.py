@@ -35,4 +35,6 @@ class Timings:
 
     def header(self) -> str:
         """Return them as the value of `Server-Timing`, in milliseconds."""
-        return ", ".join([f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in self.seconds.items()])
+        return ", ".join(
+            [f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in list(self.seconds.items())]
+        )

@@ -60,8 +60,8 @@ class RequestMiddleware:
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
                 self._add_headers(message["headers"], scope["state"], timings)
+                status = message["status"]
             await send(message)
 
         in_progress = self._serving.metrics.in_progress

@@ -182,7 +182,7 @@ def _deadline(request: Request, timeout_ms: int | None, settings: Settings) -> f
     """Return when to give up, on `perf_counter`'s clock: counted from the request's arrival."""
     timeout_s = settings.request_timeout_s
     if timeout_ms is not None:
-        timeout_s = min(timeout_s, timeout_ms / 1000)
+        timeout_s = min(timeout_s * 1000, timeout_ms) / 1000  # a huge integer cannot be divided
     began: float = request.state.timings.began
     return began + timeout_s
 

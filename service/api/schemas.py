@@ -71,10 +71,12 @@ HistoryItem = Annotated[
 class Filter(Body):
     """What one attribute must be; every part that is given must hold."""
 
-    any_of: Annotated[list[AttributeValue], Field(min_length=1)] | None = Field(
+    any_of: Annotated[list[AttributeValue], Field(min_length=1, fail_fast=True)] | None = Field(
         None, alias="any", description="It has at least one of these values"
     )
-    none_of: list[AttributeValue] = Field([], alias="none", description="It has none of these values")
+    none_of: Annotated[list[AttributeValue], Field(fail_fast=True)] = Field(
+        [], alias="none", description="It has none of these values"
+    )
     at_least: FiniteFloat | None = Field(None, alias="min", description="It is a number of at least this")
     at_most: FiniteFloat | None = Field(None, alias="max", description="It is a number of at most this")
 
@@ -87,15 +89,17 @@ class Filter(Body):
 class RecommendRequest(Body):
     """A question: at least one of `history` and `user_id`."""
 
-    history: list[HistoryItem] | None = Field(
+    history: Annotated[list[HistoryItem], Field(fail_fast=True)] | None = Field(
         None,
         description="Item ids, oldest first, or objects; if every entry has a timestamp, that is the order",
     )
     user_id: Identifier | None = Field(None, description="Whose stored history to use; `history` follows it")
     k: Annotated[int, Field(ge=1)] = 10
     exclude_seen: bool = Field(True, description="Leave out every item of the whole history")
-    exclude: list[Identifier] = Field(default_factory=list, description="Item ids to leave out")
-    candidates: list[Identifier] | None = Field(
+    exclude: Annotated[list[Identifier], Field(fail_fast=True)] = Field(
+        default_factory=list, description="Item ids to leave out"
+    )
+    candidates: Annotated[list[Identifier], Field(fail_fast=True)] | None = Field(
         None, description="The only item ids to consider; unknown ones are ignored"
     )
     filters: dict[Identifier, Filter] = Field(
@@ -157,7 +161,7 @@ class RecommendRequest(Body):
 class PlainRecommendRequest(RecommendRequest):
     """The same with ids alone: what most requests are, and validated without a call into Python."""
 
-    history: list[Identifier] | None = None  # type: ignore[assignment]  # a narrower list, never written to
+    history: Annotated[list[Identifier], Field(fail_fast=True)] | None = None  # type: ignore[assignment]  # a narrower list, never written to
 
 
 class BatchRequest(Body):

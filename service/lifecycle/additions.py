@@ -179,7 +179,12 @@ def _add(model: Model, items: Sequence[NewItem]) -> None:
     ids = [item.item_id for item, _ in coded]
     codes = np.stack([codes for _, codes in coded])  # (n, M)
     catalogue.append(Addition(ids, codes, [catalogue.fitting(item.metadata)[0] for item, _ in coded]))
-    catalogue.publish(model.scorer.append(codes))
+    try:
+        indices = model.scorer.append(codes)
+    except BaseException:
+        catalogue.withdraw(len(ids))  # else every later item would have another's index
+        raise
+    catalogue.publish(indices)
 
 
 def _offered(model: Model, item_ids: Sequence[str]) -> npt.NDArray[np.bool_]:

@@ -23,6 +23,17 @@ COLUMNS = {
 N = 6
 
 
+def holds(condition: Condition, value: Any) -> bool:
+    """Say whether one item's value, a list of values or None, meets a condition: the specification."""
+    values = [v for v in (value if isinstance(value, list) else [value]) if v is not None]
+    return (
+        (condition.any_of is None or any(v in condition.any_of for v in values))
+        and not any(v in condition.none_of for v in values)
+        and (condition.at_least is None or any(v >= condition.at_least for v in values))
+        and (condition.at_most is None or any(v <= condition.at_most for v in values))
+    )
+
+
 @pytest.fixture(params=["plain", "dictionary"])
 def attributes(request: pytest.FixtureRequest) -> Attributes:
     columns = {name: pa.array(values, dtype) for name, (dtype, values) in COLUMNS.items()}
@@ -57,7 +68,7 @@ def allowed(attributes: Attributes, **conditions: Condition) -> list[int]:
 def test_one_condition(attributes: Attributes, name: str, condition: Condition, expected: list[int]) -> None:
     assert allowed(attributes, **{name: condition}) == expected
     values = COLUMNS[name][1]
-    assert [i for i in range(N) if condition.holds(values[i])] == expected
+    assert [i for i in range(N) if holds(condition, values[i])] == expected
 
 
 def test_all_conditions_must_hold(attributes: Attributes) -> None:
@@ -83,7 +94,7 @@ def test_columns_and_single_items_agree(data: st.DataObject, name: str) -> None:
     )
     dtype, column = COLUMNS[name]
     found = Attributes({name: pa.array(column, dtype)}, N).allowed(((name, condition),))
-    assert found.tolist() == [condition.holds(value) for value in column]
+    assert found.tolist() == [holds(condition, value) for value in column]
 
 
 @pytest.mark.parametrize(
@@ -138,3 +149,29 @@ def test_many_threads_get_the_same_answers(attributes: Attributes) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "condition", "expected"),
+    [
+        (pa.float32(), [0.1, 20_000_001.0], Condition((0.1,)), [0]),
+        (pa.float32(), [0.5, 1.0], Condition((20_000_001,)), []),
+        (pa.float64(), [0.5], Condition((10**400, 2**53 + 1)), []),
+        (pa.float64(), [0.5], Condition(none_of=(10**400,)), [0]),
+        (pa.int64(), [2**53 + 1, 5], Condition(at_least=6.5), [0]),
+        (pa.int64(), [2**63 - 1, -(2**63)], Condition(at_least=-1e300, at_most=1e300), [0, 1]),
+        (pa.uint64(), [2**64 - 1, 0], Condition(at_most=-0.5), []),
+        (pa.int8(), [1, 100], Condition(at_least=1e10), []),
+        (pa.int8(), [1, 100], Condition((10**30, 1)), [0]),
+    ],
+)
+def test_numbers_beyond_a_columns_type(
+    dtype: pa.DataType, values: list[Any], condition: Condition, expected: list[int]
+) -> None:
+    assert allowed(Attributes({"x": pa.array(values, dtype)}, len(values)), x=condition) == expected
+
+
+@pytest.mark.parametrize("dtype", [pa.list_(pa.list_(pa.string())), pa.string_view(), pa.date32()])
+def test_columns_that_cannot_be_asked_for_say_so(dtype: pa.DataType) -> None:
+    with pytest.raises(FilterError, match="but the attribute is"):
+        Attributes({"x": pa.nulls(2, dtype)}, 2).check((("x", Condition(("a",))),))

@@ -91,7 +91,7 @@ def test_what_is_not_json_is_400(shared_client, path, body):
         ('{"user_id": ""}', ["/user_id"]),
         ('{"user_id": 7}', ["/user_id"]),
         (json.dumps({"user_id": "x" * 257}), ["/user_id"]),
-        ('{"history": [1, 2], "k": 0}', ["/history/0", "/history/1", "/k"]),
+        ('{"history": [1, 2], "k": 0}', ["/history/0", "/k"]),  # of a list the first alone
         (json.dumps({"history": ["i1"] * (HISTORY_LIMIT + 1)}), ["/history"]),
         (json.dumps({"history": [], "exclude": ["i1"] * 10_001, "k": 2000}), ["/k", "/exclude"]),
     ],
@@ -129,7 +129,7 @@ def test_a_wrong_user_id_in_the_path_is_422(shared_client, method, user_id):
 
 
 def test_of_many_wrong_fields_only_the_first_are_listed(shared_client):
-    document = problem(shared_client.post("/recommend", json={"history": [0] * 5000}), 422)
+    document = problem(shared_client.post("/recommend", json={f"x{n}": 0 for n in range(5000)}), 422)
     assert len(document["errors"]) == 20
     assert "5000" in document["detail"]
 

@@ -210,7 +210,7 @@ def test_workers_end_when_their_supervisor_is_killed(start_two, eventually):
     orphans = workers(service)
     service.process.kill()
     service.process.wait()
-    eventually(lambda: not any(map(runs, orphans)))
+    eventually(lambda: not any(map(runs, orphans)), 60)
     assert len(records(service, "the supervisor is gone; ending")) == 2
 
 

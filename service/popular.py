@@ -1,0 +1,40 @@
+"""The most popular items: what is recommended to a history that says nothing."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recjpq.attributes import Filters
+from recjpq.growing_catalogue import GrowingCatalogue
+from recjpq.scoring import ItemIndices, TopK
+
+
+def popular(catalogue: GrowingCatalogue, k: int, exclude: ItemIndices) -> TopK:
+    """Return the k items with most interactions, with those counts as scores."""
+    unwanted = np.unique(exclude)
+    candidates = catalogue.most_popular(k + len(unwanted))  # enough if every unwanted one is among them
+    ids = candidates[~np.isin(candidates, unwanted)][:k]
+    return TopK(ids, catalogue.counts[ids].astype(np.float32))
+
+
+def popular_among(
+    catalogue: GrowingCatalogue,
+    k: int,
+    exclude: ItemIndices,
+    candidates: ItemIndices | None,
+    filters: Filters | None,
+) -> TopK:
+    """Return the k of some items with most interactions, ties to the lower index, as `popular` does."""
+    eligible = np.unique(candidates) if candidates is not None else np.arange(catalogue.num_items)
+    eligible = eligible[catalogue.is_offered(eligible)]
+    if filters:
+        eligible = eligible[catalogue.allowed(filters)[eligible]]
+    eligible = np.setdiff1d(eligible, exclude, assume_unique=False)
+    counts: npt.NDArray[np.integer[Any]] = catalogue.counts[eligible]
+    if len(eligible) > k:
+        least = np.partition(counts, len(counts) - k)[len(counts) - k]
+        kept = np.flatnonzero(counts >= least)
+        eligible, counts = eligible[kept], counts[kept]
+    order = np.argsort(-counts, kind="stable")[:k]
+    return TopK(eligible[order].astype(np.int32), counts[order].astype(np.float32))
