@@ -7,7 +7,6 @@ that finds a thread idle starts at once.
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -156,9 +155,13 @@ class InferencePool:
         self._waiting = 0
         self._waiting_positions = 0
         self._queue: SimpleQueue[_Ticket | None] = SimpleQueue()
-        self._threads = ThreadPoolExecutor(workers, "inference")
-        for _ in range(workers):
-            self._threads.submit(self._work)
+        # Daemons: a process that ends without `close`, because it failed, must not wait for them.
+        self._threads = [
+            threading.Thread(target=self._work, name=f"inference-{number}", daemon=True)
+            for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -205,9 +208,10 @@ class InferencePool:
 
     def close(self) -> None:
         """Wait for the jobs that were accepted, and end the threads."""
-        for _ in range(self._workers):
+        for _ in self._threads:
             self._queue.put(None)
-        self._threads.shutdown()
+        for thread in self._threads:
+            thread.join()
 
     def _accept(self, positions: int) -> bool:
         """Count a ticket as waiting, or refuse it; say whether a worker is free to begin it."""

@@ -130,7 +130,12 @@ def work(settings: Settings, slot: int, listeners: Sequence[socket.socket], read
     """
     configure_logging(settings.log_level)
     keep_values_of_worker(slot)
-    server = make_server(settings, Hooks(ready=lambda: ready.send(None)))
+
+    def tell() -> None:
+        with suppress(BrokenPipeError):  # the supervisor is gone: `_end_with_parent` ends this worker
+            ready.send(None)
+
+    server = make_server(settings, Hooks(ready=tell))
     threading.Thread(target=_end_with_parent, args=[server], name="lifeline", daemon=True).start()
     _run(server, listeners)
 

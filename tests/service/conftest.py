@@ -346,6 +346,7 @@ class ClusterServers:
                 "--cluster-enabled", "yes", "--cluster-port", str(_free_port()),
                 "--cluster-require-full-coverage", "no",
                 "--cluster-node-timeout", "60000",  # no node is declared dead, however busy the machine is
+                "--appendfsync", "always",  # with everysec a kill loses what a slow flush held up
             )  # fmt: skip
             node = RedisServer(get_binary_path(), directory, options)
             node.start()

@@ -73,7 +73,6 @@ def test_a_slot_that_moves_is_followed(own_cluster, store, runner):
     assert second.call("EXISTS", key_of(user)) == 1
 
 
-@pytest.mark.xfail(reason="a node that was killed is not always reached again within a minute; to be mended")
 def test_without_one_node_the_users_of_the_others_are_served_and_it_comes_back(
     own_cluster, store, runner, eventually
 ):

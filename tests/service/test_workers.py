@@ -205,13 +205,12 @@ def test_a_worker_that_is_told_to_end_is_replaced_without_a_lost_request(start_t
     assert set(load.statuses) == {200}
 
 
-@pytest.mark.xfail(reason="workers outlived a killed supervisor by a minute; to be mended")
 def test_workers_end_when_their_supervisor_is_killed(start_two, eventually):
     service = start_two()
     orphans = workers(service)
     service.process.kill()
     service.process.wait()
-    eventually(lambda: not any(map(runs, orphans)), 60)
+    eventually(lambda: not any(map(runs, orphans)))
     assert len(records(service, "the supervisor is gone; ending")) == 2
 
 
