@@ -28,7 +28,7 @@ from benchmarks.service_data import Histories, Source, item_ids, make_artifact
 from benchmarks.service_measure import measure
 from benchmarks.service_process import running_service
 from benchmarks.service_traffic import Traffic, fill_store, make_traffic
-from service.api.schemas import RecommendRequest
+from service.api.schemas.recommend import RecommendRequest
 from service.app import create_app
 from service.model import Model, load_model
 from service.settings import Settings

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Path, Request, Response
 
 from recjpq.errors import ArtifactError
-from service.api.admin_schemas import ChallengerRequest, ModelsResponse
 from service.api.auth import require_admin
 from service.api.body import read_body
 from service.api.openapi import body_of, problems
+from service.api.schemas.admin import ChallengerRequest, ModelsResponse
 from service.errors import LocationUnavailableError
 from service.lifecycle.versions import VERSION_PATTERN
 from service.serving import Serving

@@ -7,13 +7,8 @@ from fastapi import FastAPI, Path, Request, Response
 
 from service.api.body import pointer, read_body
 from service.api.openapi import body_of, problems
-from service.api.schemas import (
-    MAX_ID_LENGTH,
-    AppendRequest,
-    AppendResponse,
-    EventsResponse,
-    Identifier,
-)
+from service.api.schemas.base import MAX_ID_LENGTH, Identifier
+from service.api.schemas.events import AppendRequest, AppendResponse, EventsResponse
 from service.errors import InvalidRequestError, Violation
 from service.serving import Serving
 from service.store import Event

@@ -6,16 +6,16 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
 
 from recjpq.scoring import ItemIndices, TopK
-from service.api.admin_schemas import (
+from service.api.auth import require_admin
+from service.api.body import pointer, read_body
+from service.api.openapi import body_of, problems
+from service.api.schemas.admin import (
     AddItemsRequest,
     AddItemsResponse,
     SimilarItem,
     SimilarResponse,
 )
-from service.api.auth import require_admin
-from service.api.body import pointer, read_body
-from service.api.openapi import body_of, problems
-from service.api.schemas import MAX_ID_LENGTH, Identifier, ModelName
+from service.api.schemas.base import MAX_ID_LENGTH, Identifier, ModelName
 from service.errors import InvalidRequestError, ItemNotFoundError, NoSimilarItemsError, Violation
 from service.model import Model
 from service.serving import Serving

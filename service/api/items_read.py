@@ -8,13 +8,8 @@ from pydantic_core import to_json
 from recjpq.growing_catalogue import GrowingCatalogue
 from recjpq.scoring import ItemIndices
 from service.api.openapi import problems
-from service.api.schemas import (
-    MAX_ID_LENGTH,
-    AttributesResponse,
-    Identifier,
-    Item,
-    ItemsResponse,
-)
+from service.api.schemas.base import MAX_ID_LENGTH, Identifier
+from service.api.schemas.items import AttributesResponse, Item, ItemsResponse
 from service.errors import InvalidRequestError, ItemNotFoundError, Violation
 from service.item_reader import ItemReader
 from service.serving import Serving

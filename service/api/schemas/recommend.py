@@ -1,12 +1,8 @@
-"""The JSON of requests and answers."""
+"""The JSON of `/recommend` and `/recommend/batch`."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
-    AwareDatetime,
-    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
@@ -14,7 +10,6 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StrictStr,
-    StringConstraints,
     Tag,
     model_validator,
 )
@@ -22,25 +17,8 @@ from pydantic_core import PydanticCustomError
 
 from recjpq.attributes import Condition, Filters
 from service.api.problems import Problem
+from service.api.schemas.base import Answer, Body, Identifier, ModelName, Timestamp
 from service.recommender import Degradation, Query, Source, Strategy
-from service.store import Event
-
-MAX_ID_LENGTH = 256
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-
-Identifier = Annotated[
-    str,
-    # No control characters (the stored form relies on it), and not what a broken encoding decodes to.
-    StringConstraints(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f-\x9f\ufffd]+$"),
-]
-Timestamp = Annotated[AwareDatetime, Field(ge=EPOCH, description="RFC 3339, with an offset; not before 1970")]
-
-
-class Body(BaseModel):
-    """What every request's JSON shares: no coercion, no unknown fields."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class HistoryEntry(Body):
@@ -179,43 +157,6 @@ class BatchRequest(Body):
     )
 
 
-class EventBody(Body):
-    """One interaction to store."""
-
-    item_id: Identifier
-    timestamp: Timestamp | None = Field(None, description="When it happened; by default when it arrives")
-    event_id: Identifier | None = Field(None, description="Makes a repeated append harmless")
-
-
-class AppendRequest(Body):
-    """Interactions of one user, in the order in which they happened."""
-
-    events: Annotated[list[EventBody], Field(min_length=1)]
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"events": [{"item_id": "i1", "timestamp": "2026-11-20T10:00:00Z", "event_id": "e-1"}]}
-            ]
-        }
-    )
-
-    def to_events(self, now_ms: int) -> list[Event]:
-        """Return the events in the store's form; what has no timestamp happened now."""
-        return [
-            Event(
-                event.item_id, now_ms if event.timestamp is None else to_ms(event.timestamp), event.event_id
-            )
-            for event in self.events
-        ]
-
-
-class Answer(BaseModel):
-    """What every answer's JSON shares; bytes among an item's metadata are written in base64."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=(), ser_json_bytes="base64")
-
-
 class Contribution(Answer):
     """How much an item of the history raised a recommended item's score."""
 
@@ -233,13 +174,6 @@ class RecommendedItem(Answer):
     explanation: list[Contribution] | None = Field(
         None, description="The items of the history that contributed most, the first the most"
     )
-
-
-class ModelName(Answer):
-    """Which model answered."""
-
-    name: str
-    version: str
 
 
 class HistoryUse(Answer):
@@ -268,158 +202,3 @@ class BatchResponse(Answer):
 
     request_id: str
     results: list[RecommendResponse | Problem]
-
-
-class AppendResponse(Answer):
-    """What became of the events: each was stored, duplicate or stale; unknown ones are counted beside."""
-
-    stored: int
-    duplicate: int
-    stale: int
-    unknown: int = Field(description="Events whose item the served model does not know; stored all the same")
-
-
-class StoredEvent(Answer):
-    """One stored interaction."""
-
-    item_id: str
-    timestamp: datetime
-    event_id: str | None
-
-
-class EventsResponse(Answer):
-    """A user's stored interactions, oldest first."""
-
-    events: list[StoredEvent]
-
-    @classmethod
-    def of(cls, events: Sequence[Event]) -> "EventsResponse":
-        """Write the store's events in the API's form."""
-        return cls(
-            events=[
-                StoredEvent(item_id=event.item_id, timestamp=from_ms(event.time_ms), event_id=event.event_id)
-                for event in events
-            ]
-        )
-
-
-class Item(Answer):
-    """An item of the catalogue."""
-
-    item_id: str
-    count: int = Field(description="Interactions in the training data")
-    metadata: dict[str, Any]
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"item_id": "i1", "count": 583, "metadata": {"title": "...", "genres": ["Drama"]}}]
-        }
-    )
-
-
-class ItemsResponse(Answer):
-    """Items that were asked for."""
-
-    items: list[Item]
-    searched: int | None = Field(
-        description="Among how many items words were looked for: the most popular, and those added since"
-    )
-
-
-class AttributeValueCount(Answer):
-    """A value of an attribute, and how many items have it."""
-
-    value: str | bool | int | float
-    count: int
-
-
-class Attribute(Answer):
-    """A metadata column."""
-
-    name: str
-    type: Literal["text", "number", "boolean", "other"] = Field(description="Of `other` there are no filters")
-    list_: bool = Field(alias="list", description="Whether each item has a list of values")
-    distinct: int | None = Field(description="How many different values there are; null if very many")
-    values: list[AttributeValueCount] = Field(
-        description="The commonest values, if there are not very many different ones"
-    )
-    min: float | None = Field(description="The least of its numbers")
-    max: float | None = Field(description="The greatest of its numbers")
-
-
-class AttributesResponse(Answer):
-    """The metadata columns."""
-
-    attributes: list[Attribute]
-
-
-class Sizes(Answer):
-    """A model's sizes, under the names of the artifact's manifest."""
-
-    num_items: int
-    max_length: int
-    num_splits: int
-    num_sub_ids: int
-    dim: int
-
-
-class Limits(Answer):
-    """What a request may ask for."""
-
-    max_k: int
-    max_history: int
-    max_exclude: int
-    max_candidates: int
-    max_filter_values: int
-    max_batch: int
-    max_timeout_ms: int
-    max_new_items: int
-    max_events: int
-    max_found_items: int
-    max_body_bytes: int
-    max_id_length: int
-
-
-class ServedModel(Answer):
-    """A served model."""
-
-    name: str
-    version: str
-    created_at: str
-    backbone: str
-    sizes: Sizes = Field(description="As the model was exported")
-    added_items: int = Field(description="Items added since, while serving")
-    retired_items: int = Field(description="Items that are recommended no more")
-    metrics: dict[str, Any] = Field(description="Offline metrics with the protocol they were measured under")
-    providers: list[str] = Field(description="ONNX Runtime's execution providers, the one in use first")
-    scorer: str
-
-
-class ChallengerModel(ServedModel):
-    """The model that serves a share of the users."""
-
-    share: float
-
-
-class ModelResponse(ServedModel):
-    """The served models, the champion first, and the limits of requests."""
-
-    limits: Limits
-    challenger: ChallengerModel | None
-    previous: str | None = Field(description="The version that a rollback brings back")
-
-
-class Status(Answer):
-    """The answer of a probe."""
-
-    status: Literal["alive", "ready", "started"]
-
-
-def to_ms(timestamp: datetime) -> int:
-    """Return milliseconds since 1970, exactly."""
-    return (timestamp - EPOCH) // _MILLISECOND
-
-
-def from_ms(time_ms: int) -> datetime:
-    """Return the time of milliseconds since 1970, exactly."""
-    return EPOCH + time_ms * _MILLISECOND
