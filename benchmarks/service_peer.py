@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,7 @@ import onnx.utils
 import onnxruntime
 import uvicorn
 
-from recjpq.scoring import ItemIndices, TopK
-from recjpq.scoring.protocol import DeviceTables
+from recjpq.scoring import GrowingScorer, ItemIndices, TopK
 from service.app import create_app
 from service.logs import configure_logging
 from service.model import Model, load_model
@@ -50,27 +49,17 @@ class GraphScorer:
 
     def top_k(
         self,
-        score_tables: npt.NDArray[np.float32] | DeviceTables,
+        score_tables: npt.NDArray[np.float32],
         k: int,
         *,
         exclude: Sequence[ItemIndices | None] | None = None,
         allow: object = None,
     ) -> list[TopK]:
-        """Return each row's best items; filters are not in the graph."""
+        """Return each row's best items; raises ValueError for filters, which are not in the graph."""
         if allow is not None:
-            raise NotImplementedError("recommender.onnx has no filters")
-        if not isinstance(score_tables, np.ndarray):
-            raise NotImplementedError("the graph's tables are on the host")
+            raise ValueError("recommender.onnx has no filters; ask without")
         rows = exclude or [None] * len(score_tables)
         return [self._best(table[None], k, row) for table, row in zip(score_tables, rows, strict=True)]
-
-    def append(self, item_codes: npt.NDArray[np.uint8]) -> ItemIndices:
-        """Refuse: a graph's catalogue is fixed."""
-        raise NotImplementedError(f"recommender.onnx cannot take {len(item_codes)} more items")
-
-    def retire(self, items: ItemIndices) -> None:
-        """Refuse: a graph's catalogue is fixed."""
-        raise NotImplementedError(f"recommender.onnx cannot lose {len(items)} items")
 
     def _best(self, table: npt.NDArray[np.float32], k: int, exclude: ItemIndices | None) -> TopK:
         given = exclude is not None and len(exclude) > 0
@@ -91,7 +80,8 @@ def load_peer(settings: Settings, path: Path) -> Model:
     """Load the artifact as the service does, and let its graph score."""
     model = load_model(settings, path)
     graph = path / "recommender.onnx"
-    return replace(model, scorer=GraphScorer(graph, model.catalogue.num_items, settings.encoder_threads))
+    scorer = GraphScorer(graph, model.catalogue.num_items, settings.encoder_threads)
+    return replace(model, scorer=cast(GrowingScorer, scorer))  # no items are added here
 
 
 def _second_half(path: Path) -> bytes:

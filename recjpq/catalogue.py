@@ -61,7 +61,9 @@ class Catalogue:
         self.counts = _narrowed(_column(items, COUNT, pa.int64(), pa.types.is_integer).to_numpy())
         self.metadata_columns = tuple(name for name in items.column_names if name not in {ITEM_ID, COUNT})
         self._ids = ids
-        self._metadata = [_contiguous(items.column(name)) for name in self.metadata_columns]
+        self._metadata = [
+            _without_nanoseconds(_contiguous(items.column(name))) for name in self.metadata_columns
+        ]
         offsets, data = _string_buffers(ids)
         self._index = _native.IdIndex(offsets, data)
         if (repeated := self._index.first_duplicate) is not None:
@@ -231,6 +233,16 @@ def _column(
 
 def _is_string_or_integer(dtype: pa.DataType) -> bool:
     return dtype in STRINGS or bool(pa.types.is_integer(dtype))
+
+
+def _without_nanoseconds(column: pa.Array) -> pa.Array:
+    """Cut times to the microseconds that Python's own have; else a single one could not be read."""
+    dtype = column.type
+    if pa.types.is_timestamp(dtype) and dtype.unit == "ns":
+        return column.cast(pa.timestamp("us", dtype.tz), safe=False)
+    if pa.types.is_duration(dtype) and dtype.unit == "ns":
+        return column.cast(pa.duration("us"), safe=False)
+    return column.cast(pa.time64("us"), safe=False) if dtype == pa.time64("ns") else column
 
 
 def _contiguous(column: pa.ChunkedArray) -> pa.Array:

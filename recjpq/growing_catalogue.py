@@ -232,7 +232,7 @@ class GrowingCatalogue:
     def withdraw(self, count: int) -> None:
         """Take back the last `count` items, which were appended and never published."""
         for part in (self._ids, self._metadata):
-            del part[-count:]
+            del part[len(part) - count :]
         self.item_codes.withdraw(count)
         self.counts.withdraw(count)
 

@@ -131,6 +131,9 @@ class InferencePool:
 
     One for each process, whatever number of models it serves: a job holds on to its model, so that a
     model can be replaced while its jobs wait.
+
+    Attributes:
+        queue_positions: bound on the work that waits, see `Job.positions`; may be changed.
     """
 
     def __init__(
@@ -140,13 +143,12 @@ class InferencePool:
 
         Args:
             workers: how many.
-            queue_positions: bound on the work that waits, see `Job.positions`; a ticket larger than that
-                is taken when nothing waits.
+            queue_positions: as the attribute; a ticket larger than that is taken when nothing waits.
             batch_positions: bound on the padded positions of one encoder call; at least one history.
             observe_batch: told the number of histories of each encoder call, from a worker's thread.
         """
         self._workers = workers
-        self._queue_positions = queue_positions
+        self.queue_positions = queue_positions
         self._batch_positions = batch_positions
         self._observe_batch = observe_batch
         self._accepted = 0  # tickets not yet answered; touched by the event loop only
@@ -217,8 +219,8 @@ class InferencePool:
         """Count a ticket as waiting, or refuse it; say whether a worker is free to begin it."""
         with self._lock:
             free = self._accepted < self._workers and self._waiting < self._workers
-            fits = self._waiting_positions + positions <= self._queue_positions
-            if not free and not (fits or (self._queue_positions and not self._waiting)):
+            fits = self._waiting_positions + positions <= self.queue_positions
+            if not free and not (fits or (self.queue_positions and not self._waiting)):
                 raise OverloadedError(f"{self._waiting} requests are waiting")
             self._waiting += 1
             self._waiting_positions += positions

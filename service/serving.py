@@ -144,7 +144,9 @@ class Serving:
             yield
 
     def _serve(self, lineup: Lineup) -> None:
-        pool = self._pool = self._pool or self._open_pool(lineup.champion)
+        pool = self._pool = self._pool or self._open_pool()
+        longest = lineup.champion.description.max_length
+        pool.queue_positions = self.settings.queue_limit * (longest + ROW_POSITIONS)
         champion = self._recommender_of(lineup.champion, "champion", pool)
         challenger = None
         self.metrics.model_loaded(lineup.champion, "champion")
@@ -174,11 +176,11 @@ class Serving:
             variant=variant,
         )
 
-    def _open_pool(self, model: Model) -> InferencePool:
+    def _open_pool(self) -> InferencePool:
         settings = self.settings
         return InferencePool(
             workers=settings.inference_workers,
-            queue_positions=settings.queue_limit * (model.description.max_length + ROW_POSITIONS),
+            queue_positions=0,  # set with each champion, whose histories may be longer
             batch_positions=settings.batch_positions,
             observe_batch=self.metrics.observe_batch,
         )

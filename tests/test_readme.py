@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import time
 import tomllib
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import Settings
+from tests.service.servers import free_port
 from training.config import Config
 
 ROOT = Path(__file__).parent.parent
@@ -34,9 +34,7 @@ def demo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     here = tmp_path_factory.mktemp("demo")
     for name in ("Makefile", ".venv", "recjpq", "training", "service"):
         (here / name).symlink_to(ROOT / name)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     installed = ["--assume-old", ".venv/.installed-training"]  # this test runs in that environment
     command = ["make", *installed, "demo", "DEMO_TRAIN=--set train.max_epochs=1 --force"]
     environment = os.environ | {"RECJPQ_PORT": str(port)}

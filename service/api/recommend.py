@@ -1,7 +1,7 @@
 """`POST /recommend` and `POST /recommend/batch`."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -71,6 +71,8 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
             document_of(request, entry) if isinstance(entry, ServiceError) else {} for entry in entries
         ]
 
+        given: list[tuple[Recommender, Recommendation]] = []
+
         async def answer(recommender: Recommender, places: list[int]) -> None:
             bodies = [
                 entry for entry in map(entries.__getitem__, places) if isinstance(entry, RecommendRequest)
@@ -81,12 +83,14 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
             )
             for place, body, result in zip(places, bodies, answers, strict=True):
                 if isinstance(result, Recommendation):
-                    _count(serving, recommender, result)
+                    given.append((recommender, result))
                     results[place] = _answer(request.state.request_id, result, body.include)
                 else:
                     results[place] = document_of(request, _told(result))
 
-        await asyncio.gather(*(answer(recommenders[key], places) for key, places in groups.items()))
+        await _all_or_none([answer(recommenders[key], places) for key, places in groups.items()])
+        for recommender, recommendation in given:
+            _count(serving, recommender, recommendation)
         with request.state.timings.measure("respond"):
             return _json({"request_id": request.state.request_id, "results": results})
 
@@ -108,6 +112,16 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
         openapi_extra=body_of(BatchRequest),
         responses=problems(400, 413, 422, 503, 504),
     )
+
+
+async def _all_or_none(parts: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Wait for every part; when one fails, give the others up and raise its error."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _parse(body: bytes) -> RecommendRequest:

@@ -31,7 +31,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._read_bytes = 0
         self._refusal = HTTPStatus.BAD_REQUEST
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait for the first request."""
         super().connection_made(transport)
         self._receiving_since = self.loop.time()

@@ -397,3 +397,14 @@ def test_added_items_are_the_least_popular_and_retired_ones_are_left_out(
         [2], [2, 3], [2, 3, 0], [2, 3, 0, 5], [2, 3, 0, 5],
     ]  # fmt: skip
     assert catalogue.counts[np.array([2, 4])].tolist() == [7, 0]
+
+
+@pytest.mark.parametrize(
+    "dtype", [pa.timestamp("ns"), pa.timestamp("ns", "UTC"), pa.duration("ns"), pa.time64("ns")]
+)
+def test_nanoseconds_are_cut_to_what_python_can_say(dtype: pa.DataType) -> None:
+    column = pa.array([1_234_567, None], pa.int64()).cast(dtype)
+    catalogue = catalogue_of(["a", "b"], when=column)
+    first, second = (found["when"] for found in catalogue.metadata_of(np.array([0, 1], dtype=np.int32)))
+    assert getattr(first, "microsecond", getattr(first, "microseconds", None)) == 1234
+    assert second is None

@@ -172,3 +172,17 @@ def test_metadata_of_another_type_is_told(typed, name, value):
     fits, wrong = typed.fitting({name: value})
     assert (fits, list(wrong)) == ({}, [name])
     assert "expected a value of type" in wrong[name] or "no such column" in wrong[name]
+
+
+def test_what_was_withdrawn_was_never_there():
+    catalogue = grown(3, [2])
+    before = catalogue.item_codes[np.arange(5)].tolist()
+    catalogue.append(Addition(["x", "y"], codes_of([90, 91]), [{"title": "X"}, {"title": "Y"}]))
+    catalogue.withdraw(2)
+    assert (catalogue.num_items, len(catalogue.item_codes), len(catalogue.counts)) == (5, 5, 5)
+    assert catalogue.item_codes[np.arange(5)].tolist() == before
+    catalogue.append(Addition(["z"], codes_of([92]), [{"title": "Z"}]))
+    catalogue.publish(np.array([5], dtype=np.int32))
+    assert catalogue.indices_of(["x", "z"]).tolist() == [-1, 5]
+    assert catalogue.metadata_of(np.array([5], dtype=np.int32)) == [{"title": "Z"}]
+    assert catalogue.item_codes[np.array([5])].tolist() == codes_of([92]).tolist()

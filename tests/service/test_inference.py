@@ -1,7 +1,9 @@
 """Micro-batches, the bound on what waits, and work that nobody wants any more."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -305,3 +307,44 @@ def test_the_only_item_of_a_history_contributes_all_above_the_mean(runner, model
     every = sum(tables[j][codes[:, j]] for j in range(2))
     expected = (every - every.mean())[outcome.best.ids]
     np.testing.assert_allclose(outcome.contributions.scores[:, 0], expected, atol=1e-5)
+
+
+def test_a_model_that_fails_harms_no_other(runner, model, gate, gated, open_pool):
+    class Broken(Gate):
+        def encode(self, item_codes: Any, lengths: Any) -> Any:
+            raise RuntimeError("no more memory")
+
+    pool = open_pool()
+    broken = replace(model, encoder=Broken(model))
+
+    async def ask() -> list[Any]:
+        first = asyncio.create_task(pool.run([job(gated, 1)], Timings()))
+        await entered(gate)
+        others = [asyncio.create_task(pool.run([job(of, 2, 3)], Timings())) for of in (broken, model)]
+        await waits(pool, 2)
+        gate.open.set()
+        return [await first, *await asyncio.gather(*others, return_exceptions=True)]
+
+    _, failed, (answered,) = runner.run(ask())
+    assert str(failed) == "no more memory"
+    np.testing.assert_array_equal(answered.best.ids, alone(model, job(model, 2, 3)).ids)
+
+
+def test_without_a_history_the_most_popular_are_the_result(runner, model, open_pool):
+    candidates = np.array([3, 8, 0], dtype=np.int32)
+    (outcome,) = runner.run(open_pool().run([job(model, candidates=candidates, k=2)], Timings()))
+    counts = model.catalogue.counts[candidates]
+    assert outcome.best.ids.tolist() == candidates[np.argsort(-counts)][:2].tolist()
+
+
+def test_an_idle_worker_keeps_no_model(runner, artifact, open_pool, eventually):
+    pool, own = open_pool(), load_model(Settings(), artifact)
+    runner.run(pool.run([job(own, 1)], Timings()))
+    gone = weakref.ref(own.catalogue)
+    del own
+
+    def is_gone() -> bool:
+        gc.collect()
+        return gone() is None
+
+    eventually(is_gone)  # the worker may not have come back to its queue yet

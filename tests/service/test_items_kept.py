@@ -199,3 +199,22 @@ def test_items_added_and_retired_under_load_fail_no_request(start_service, two_m
         for thread in threads:
             thread.join()
     assert failures == []
+
+
+def test_a_scorer_that_could_not_grow_gives_no_item_another_s_index(managed, monkeypatch, eventually):
+    scorer = managed.app.state.serving.recommender.model.scorer
+    append, failures = scorer.append, [MemoryError("no room")]
+
+    def grow(codes):
+        if failures:
+            raise failures.pop()
+        return append(codes)
+
+    monkeypatch.setattr(type(scorer), "append", lambda self, codes: grow(codes))
+    assert add(managed, like("n1", "i3", metadata={"title": "One"})).status_code == 500
+    assert add(managed, like("n2", "i4", metadata={"title": "Two"})).status_code == 200
+    eventually(lambda: {"n1", "n2"} <= set(ids(recommended(managed))))
+    titles = {item["item_id"]: item["metadata"]["title"] for item in recommended(managed)["items"]}
+    assert (titles["n1"], titles["n2"]) == ("One", "Two")
+    assert scores(recommended(managed))["n1"] == pytest.approx(scores(recommended(managed))["i3"])
+    assert scores(recommended(managed))["n2"] == pytest.approx(scores(recommended(managed))["i4"])

@@ -274,5 +274,12 @@ def test_a_passed_deadline_is_504(settings, open_client):
     assert recommend(client, history=[])["strategy"] == "popular"  # nothing had to wait
 
 
-def test_a_generous_timeout_changes_nothing(shared_client):
-    assert len(recommend(shared_client, history=["i1"], timeout_ms=60_000)["items"]) == 10
+@pytest.mark.parametrize("timeout_ms", [60_000, 10**400])
+def test_a_generous_timeout_changes_nothing(shared_client, timeout_ms):
+    assert len(recommend(shared_client, history=["i1"], timeout_ms=timeout_ms)["items"]) == 10
+
+
+def test_popular_items_that_must_be_looked_for_have_a_deadline_too(settings, open_client):
+    client = open_client(create_app(settings.model_copy(update={"request_timeout_s": 1e-9})))
+    response = client.post("/recommend", json={"history": [], "filters": {"price": {"max": 3}}})
+    assert response.status_code == 504
