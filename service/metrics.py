@@ -182,14 +182,17 @@ class Metrics(Collector):
         else:
             self._queue_depth.set_function(depth)
 
-    def answered(self, method: str, route: str, status: int, seconds: float, timings: Timings) -> None:
-        """Record the end of a request."""
+    def answered(self, method: str, route: str, status: int) -> None:
+        """Record that a request is about to be answered."""
         series = self._routes[method, route]
         count = series.by_status.get(status)
         if count is None:  # a status that the route did not declare
             count = series.by_status[status] = self._requests.labels(method, route, status)
         count.inc()
-        series.duration.observe(seconds)
+
+    def took(self, method: str, route: str, seconds: float, timings: Timings) -> None:
+        """Record how long a request and its stages took, when its answer has been sent."""
+        self._routes[method, route].duration.observe(seconds)
         for stage, stage_seconds in list(timings.seconds.items()):  # a worker may add to it
             self._stages[stage].observe(stage_seconds)
         if self._directory:

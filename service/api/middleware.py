@@ -53,7 +53,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status, timings = perf_counter(), 0, Timings()
+        status, timings = 0, Timings()
         request_id = _request_id(scope["headers"])
         scope.setdefault("state", {}).update(request_id=request_id, timings=timings)
 
@@ -62,6 +62,8 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 self._add_headers(message["headers"], scope["state"], timings)
                 status = message["status"]
+                # Before it is sent: a process that is killed has counted whatever its clients have received.
+                self._serving.metrics.answered(*self._label(scope), status)
             await send(message)
 
         in_progress = self._serving.metrics.in_progress
@@ -78,7 +80,7 @@ class RequestMiddleware:
         finally:
             in_progress.dec()
         if status:
-            self._record(scope, status, started, perf_counter(), timings)
+            self._record(scope, status, perf_counter(), timings)
 
     def _add_headers(self, headers: RawHeaders, state: dict[str, Any], timings: Timings) -> None:
         """Append to an answer's headers, which have none of these: no look-ups are needed."""
@@ -90,11 +92,14 @@ class RequestMiddleware:
         if self._serving.draining:
             headers.append((b"connection", b"close"))
 
-    def _record(self, scope: Scope, status: int, started: float, ended: float, timings: Timings) -> None:
-        seconds = ended - started
+    def _label(self, scope: Scope) -> tuple[str, str]:
         label = (scope["method"], getattr(scope.get("route"), "path_format", OTHER))
-        method, route = label if label in self._routes else (OTHER, OTHER)
-        self._serving.metrics.answered(method, route, status, seconds, timings)
+        return label if label in self._routes else (OTHER, OTHER)
+
+    def _record(self, scope: Scope, status: int, ended: float, timings: Timings) -> None:
+        seconds = ended - timings.began
+        method, route = self._label(scope)
+        self._serving.metrics.took(method, route, seconds, timings)
         if self._serving.settings.access_log:
             fields = {
                 "method": method,
@@ -111,7 +116,7 @@ class RequestMiddleware:
                 "recjpq.request_id": scope["state"]["request_id"],
             }
             name = f"{method} {route}"
-            self._tracing.record(name, scope["headers"], started, ended, timings, attributes)
+            self._tracing.record(name, scope["headers"], timings.began, ended, timings, attributes)
 
 
 class StartupErrorMiddleware:
