@@ -26,11 +26,17 @@ def popular_among(
     filters: Filters | None,
 ) -> TopK:
     """Return the k of some items with most interactions, ties to the lower index, as `popular` does."""
-    eligible = np.unique(candidates) if candidates is not None else np.arange(catalogue.num_items)
+    allowed = catalogue.allowed(filters) if filters else None
+    if candidates is not None:
+        eligible = np.unique(candidates)
+        eligible = eligible if allowed is None else eligible[allowed[eligible]]
+    else:
+        eligible = np.arange(catalogue.num_items) if allowed is None else np.flatnonzero(allowed)
     eligible = eligible[catalogue.is_offered(eligible)]
-    if filters:
-        eligible = eligible[catalogue.allowed(filters)[eligible]]
-    eligible = np.setdiff1d(eligible, exclude, assume_unique=False)
+    if len(exclude):  # by a mask: to sort the whole catalogue takes seconds
+        wanted = np.ones(catalogue.num_items, dtype=np.bool_)
+        wanted[exclude] = False
+        eligible = eligible[wanted[eligible]]
     counts: npt.NDArray[np.integer[Any]] = catalogue.counts[eligible]
     if len(eligible) > k:
         least = np.partition(counts, len(counts) - k)[len(counts) - k]

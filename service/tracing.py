@@ -69,7 +69,7 @@ class Tracing:
             return
         context = set_span_in_context(span, Context())
         stage_ended = started
-        for stage, seconds in timings.seconds.items():
+        for stage, seconds in list(timings.seconds.items()):
             stage_started = timings.started.get(stage, stage_ended)
             stage_ended = stage_started + seconds
             child = self._tracer.start_span(stage, context, start_time=at(stage_started))

@@ -13,6 +13,9 @@ MAX_POINTER_LENGTH = 500
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
+MOST_ERRORS = 1000
+"""More wrong values are told by their number: an object for each would stop the process for seconds."""
+
 _TAGS = {"id", "entry", "str", "bool", "int", "float"}
 
 
@@ -47,6 +50,8 @@ def parse_body(body: bytes, kind: type[Parsed]) -> Parsed:
 
 def refusal_of(error: ValidationError) -> MalformedBodyError | InvalidRequestError:
     """Return what to tell the caller of a body that does not validate."""
+    if (count := error.error_count()) > MOST_ERRORS:
+        return InvalidRequestError([Violation(f"Found {count} wrong values; compare with /openapi.json", "")])
     details = error.errors(include_url=False, include_input=False, include_context=False)
     if details[0]["type"] == "json_invalid":
         return MalformedBodyError(f"{details[0]['msg']}.")

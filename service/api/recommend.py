@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 
 from recjpq.errors import FilterError
 from service.api.auth import take_more
-from service.api.body import parse_body, pointer, read_bytes, refusal_of
+from service.api.body import MOST_ERRORS, parse_body, pointer, read_bytes, refusal_of
 from service.api.openapi import body_of, problems
 from service.api.problems import document_of
 from service.api.routes import add_direct_post
@@ -89,6 +89,7 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
                     results[place] = document_of(request, _told(result))
 
         await _all_or_none([answer(recommenders[key], places) for key, places in groups.items()])
+        _name_versions(request, [recommendation for _, recommendation in given])
         for recommender, recommendation in given:
             _count(serving, recommender, recommendation)
         with request.state.timings.measure("respond"):
@@ -140,6 +141,8 @@ def _parse_batch(body: bytes, settings: Settings) -> tuple[list[RecommendRequest
     try:
         batch = BatchRequest.model_validate_json(body)
     except ValidationError as error:
+        if error.error_count() > MOST_ERRORS:
+            raise refusal_of(error) from error
         places = [detail["loc"][:2] for detail in error.errors(include_url=False, include_input=False)]
         if not all(len(place) == 2 and place[0] == "requests" for place in places):
             raise refusal_of(error) from error
@@ -205,6 +208,12 @@ async def _disconnected(request: Request) -> None:
     """Return when the client has closed its connection; the body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _name_versions(request: Request, given: Sequence[Recommendation]) -> None:
+    """Have the answer's header name the versions that made it: two where there is a challenger."""
+    if versions := {recommendation.model.description.version for recommendation in given}:
+        request.state.model_version = ", ".join(sorted(versions))
 
 
 def _told(refusal: Refusal) -> ServiceError:
