@@ -21,7 +21,7 @@ from recjpq.errors import FilterError
 
 Value = str | bool | int | float
 CACHE_BYTES = 64 * 1024 * 1024
-MIN_CACHED = 16
+"""Of conditions and which items meet them, together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Attributes:
         self._num_items = num_items
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, Condition], npt.NDArray[np.bool_]] = OrderedDict()
-        self._most_kept = max(MIN_CACHED, CACHE_BYTES // max(1, num_items))
+        self._kept_bytes = 0
 
     def check(self, filters: Filters) -> None:
         """Refuse conditions that no item could ever meet.
@@ -92,10 +92,19 @@ class Attributes:
         found = which_meet(self._columns[name], condition)
         found.flags.writeable = False
         with self._lock:
-            self._kept[key] = found
-            while len(self._kept) > self._most_kept:
-                self._kept.popitem(last=False)
+            if key not in self._kept:  # another thread may have been first
+                self._kept[key] = found
+                self._kept_bytes += _bytes_of(condition) + found.nbytes
+            while self._kept_bytes > CACHE_BYTES:  # a single one that is larger is not kept either
+                (_, dropped), mask = self._kept.popitem(last=False)
+                self._kept_bytes -= _bytes_of(dropped) + mask.nbytes
         return found
+
+
+def _bytes_of(condition: Condition) -> int:
+    """Return about what a condition takes in memory: a caller may send long and many values."""
+    values = (*(condition.any_of or ()), *condition.none_of)
+    return 200 + sum(100 + (4 * len(value) if isinstance(value, str) else 0) for value in values)
 
 
 def which_meet(column: pa.Array, condition: Condition) -> npt.NDArray[np.bool_]:

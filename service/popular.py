@@ -27,6 +27,7 @@ def popular_among(
 ) -> TopK:
     """Return the k of some items with most interactions, ties to the lower index, as `popular` does."""
     allowed = catalogue.allowed(filters) if filters else None
+    eligible: npt.NDArray[np.integer[Any]]
     if candidates is not None:
         eligible = np.unique(candidates)
         eligible = eligible if allowed is None else eligible[allowed[eligible]]

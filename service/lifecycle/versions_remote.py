@@ -67,7 +67,7 @@ class RemoteVersions:
             if (version := _described(content)) is not None and version.name == new[path]:
                 self._seen[version.name] = version
             else:
-                _log.warning("left out of the versions: %s is not the manifest of %r", path, new[path])
+                _log.warning("left out of the versions: %s is not the manifest of %r", MANIFEST, new[path])
         found = [self._seen[name] for name in directories if name in self._seen]
         return sorted(found, key=lambda version: version.age_key, reverse=True)
 

@@ -133,6 +133,16 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert attributes.allowed((("n", Condition((0,))),)) is not first
 
 
+def test_long_values_count_in_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recjpq.attributes.CACHE_BYTES", 20_000)
+    attributes = Attributes({"kind": pa.array(["shoes"] * N)}, N)
+    first = attributes.allowed((("kind", Condition(("shoes",))),))
+    attributes.allowed((("kind", Condition(("x" * 2000,))),))
+    assert attributes.allowed((("kind", Condition(("shoes",))),)) is first
+    attributes.allowed((("kind", Condition(none_of=("y" * 4000,))),))
+    assert attributes.allowed((("kind", Condition(("shoes",))),)) is not first
+
+
 def test_many_threads_get_the_same_answers(attributes: Attributes) -> None:
     wrong: list[Any] = []
 
