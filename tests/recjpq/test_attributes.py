@@ -139,7 +139,7 @@ def test_long_values_count_in_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
     first = attributes.allowed((("kind", Condition(("shoes",))),))
     attributes.allowed((("kind", Condition(("x" * 2000,))),))
     assert attributes.allowed((("kind", Condition(("shoes",))),)) is first
-    attributes.allowed((("kind", Condition(none_of=("y" * 4000,))),))
+    attributes.allowed((("kind", Condition(none_of=("y" * 5000,))),))
     assert attributes.allowed((("kind", Condition(("shoes",))),)) is not first
 
 
