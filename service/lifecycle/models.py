@@ -23,6 +23,7 @@ from service.errors import (
     RuntimeUnavailableError,
     ServiceError,
     StartupError,
+    StateError,
     StateUnavailableError,
     UnavailableError,
     VersionNotFoundError,
@@ -158,9 +159,10 @@ class Models:
         """
         check_name(version)
         async with self._only_change():
-            if version != version_of(self.lineup.champion):
+            served, decided = version_of(self.lineup.champion), self._state.champion
+            if version != served or decided not in (None, version):
                 await self._activate(version)
-            elif self._state.champion is None:  # served as the newest so far, and to stay from now on
+            elif decided is None:  # served as the newest so far, and to stay from now on
                 await self._keep(lambda state: state.challenged(state.challenger, version))
 
     async def roll_back(self) -> None:
@@ -313,8 +315,18 @@ class Models:
                 ) from error
             except OSError as error:
                 raise StateUnavailableError(f"the state directory cannot be written: {error}") from error
-            await self._catch_up()
+            await self._catch_up_or_not()
             yield
+
+    async def _catch_up_or_not(self) -> None:
+        """Do what other processes have done; what cannot be served here must not keep from a rollback."""
+        try:
+            await self._catch_up()
+        except StateError as error:
+            raise StateUnavailableError(str(error)) from error
+        except (ServiceError, RecJPQError) as error:
+            _log.error("cannot serve what another process has activated: %s", error)
+            self._state = await asyncio.to_thread(self._file.read)
 
     def _told(self, error: Exception) -> str:
         """Return why a version cannot be served, without the paths of this machine."""

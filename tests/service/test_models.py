@@ -186,6 +186,30 @@ def test_a_process_that_cannot_follow_goes_on_with_what_it_has(
     eventually(lambda: served(other) == "v1")
 
 
+@pytest.mark.parametrize("change", ["rollback", "activate"])
+def test_a_process_that_cannot_follow_can_take_the_change_back(
+    managed, managed_settings, open_client, eventually, change
+):
+    def load(settings, path):
+        if path.name == "v1":
+            raise ArtifactError("not here")
+        return load_model(settings, path)
+
+    other = open_client(create_app(managed_settings, load_model=load))
+    activate(managed, "v1")
+    response = admin(other, "POST", "/admin/rollback") if change == "rollback" else activate(other, "v2")
+    assert (response.status_code, response.json()["champion"]) == (200, "v2")
+    eventually(lambda: served(managed) == "v2")
+
+
+def test_a_state_that_was_damaged_changes_nothing(managed, managed_settings):
+    activate(managed, "v1")
+    (managed_settings.state_path / "active.json").write_text("{")
+    response = admin(managed, "POST", "/admin/rollback")
+    assert (response.status_code, response.json()["type"]) == (503, "urn:recjpq:problem:state-unavailable")
+    assert served(managed) == "v1"
+
+
 def test_a_state_that_cannot_be_written_changes_nothing(managed, managed_settings):
     managed_settings.state_path.parent.mkdir(exist_ok=True)
     managed_settings.state_path.write_text("a file where the directory should be")
