@@ -13,7 +13,7 @@ MAX_POINTER_LENGTH = 500
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
-MOST_ERRORS = 1000
+MOST_ERRORS = 10_000
 """More wrong values are told by their number: an object for each would stop the process for seconds."""
 
 _TAGS = {"id", "entry", "str", "bool", "int", "float"}
