@@ -76,7 +76,7 @@ def test_refusals_come_at_once_and_the_accepted_are_answered(overloaded):
 
     async def run():
         accepted = await fill(client, encoder)
-        assert len(accepted) >= WORKERS + 1
+        assert WAITING <= len(accepted) <= WORKERS + WAITING + 1
         refused = await asyncio.gather(*(ask(client) for _ in range(5 * len(accepted))))
         assert not any(request.done() for request in accepted)  # so no refusal waited for an answer
         for response in refused:
