@@ -111,6 +111,7 @@ class Models:
         self._state = ServiceState()
         self._lineup: Lineup | None = None
         self._changing = asyncio.Lock()
+        self._reached = 0  # the counter of the state that is served here
         self._retry_at = 0.0
         self._run_directory = run_directory
 
@@ -133,6 +134,7 @@ class Models:
             StartupError, RecJPQError: there is nothing that may be served.
         """
         self._stamp, self._state = self._file.stamp(), await asyncio.to_thread(self._file.read)
+        self._reached = self._state.counter
         try:
             champion = await self._first()
         except ServiceError as error:
@@ -158,7 +160,7 @@ class Models:
             StateUnavailableError: the change cannot be kept.
         """
         check_name(version)
-        async with self._only_change():
+        async with self._only_change(takes_back=True):
             served, decided = version_of(self.lineup.champion), self._state.champion
             if version != served or decided not in (None, version):
                 await self._activate(version)
@@ -167,7 +169,7 @@ class Models:
 
     async def roll_back(self) -> None:
         """Serve the previous version again; once more brings this one back. Raises as `activate` does."""
-        async with self._only_change():
+        async with self._only_change(takes_back=True):
             if (previous := self._state.previous) is None:
                 raise ModelsConflictError("No version was served before this one.")
             await self._activate(previous)
@@ -269,7 +271,10 @@ class Models:
         return model
 
     async def _keep(self, change: Callable[[ServiceState], ServiceState]) -> None:
+        before = self._state.counter
         self._state = await asyncio.to_thread(self._file.update, change)
+        if self._state.counter != before:  # a change made here, not a failure that is noted
+            self._reached = self._state.counter
         self._stamp = self._file.stamp()
 
     def _become(self, lineup: Lineup) -> None:
@@ -279,17 +284,18 @@ class Models:
     async def _follow_once(self) -> None:
         if await asyncio.to_thread(self.items.follow):
             self._grown()
-        if self._file.stamp() != self._stamp and monotonic() >= self._retry_at:
+        behind = self._file.stamp() != self._stamp or self._reached != self._state.counter
+        if behind and monotonic() >= self._retry_at:
             async with self._changing:
                 await self._catch_up()
 
     async def _catch_up(self) -> None:
         stamp = self._file.stamp()
         if stamp != self._stamp:
-            state = await asyncio.to_thread(self._file.read)
-            if state.counter != self._state.counter:
-                await self._reach(state)
-            self._state, self._stamp = state, stamp
+            self._state, self._stamp = await asyncio.to_thread(self._file.read), stamp
+        if self._reached != self._state.counter:
+            await self._reach(self._state)
+            self._reached = self._state.counter
 
     async def _reach(self, state: ServiceState) -> None:
         """Load and serve what another process has decided."""
@@ -302,8 +308,11 @@ class Models:
         self._count("succeeded")
 
     @asynccontextmanager
-    async def _only_change(self) -> AsyncIterator[None]:
-        """Keep this process and every other from another change; refuse at once if one is under way."""
+    async def _only_change(self, *, takes_back: bool = False) -> AsyncIterator[None]:
+        """Keep this process and every other from another change; refuse at once if one is under way.
+
+        One that `takes_back` what another process decided is made even if that cannot be served here.
+        """
         if self._changing.locked():
             raise ModelsBusyError("Another change of models is under way; try again when it has ended.")
         async with self._changing, AsyncExitStack() as stack:
@@ -315,18 +324,18 @@ class Models:
                 ) from error
             except OSError as error:
                 raise StateUnavailableError(f"the state directory cannot be written: {error}") from error
-            await self._catch_up_or_not()
+            try:
+                await self._catch_up()
+            except StateError as error:
+                raise StateUnavailableError(str(error)) from error
+            except (ServiceError, RecJPQError) as error:
+                _log.error("cannot serve what another process has decided: %s", error)
+                if not takes_back:
+                    raise ModelsConflictError(
+                        "What another process has decided cannot be served by this one; "
+                        "activate another version or roll back first."
+                    ) from error
             yield
-
-    async def _catch_up_or_not(self) -> None:
-        """Do what other processes have done; what cannot be served here must not keep from a rollback."""
-        try:
-            await self._catch_up()
-        except StateError as error:
-            raise StateUnavailableError(str(error)) from error
-        except (ServiceError, RecJPQError) as error:
-            _log.error("cannot serve what another process has activated: %s", error)
-            self._state = await asyncio.to_thread(self._file.read)
 
     def _told(self, error: Exception) -> str:
         """Return why a version cannot be served, without the paths of this machine."""

@@ -197,6 +197,10 @@ def test_a_process_that_cannot_follow_can_take_the_change_back(
 
     other = open_client(create_app(managed_settings, load_model=load))
     activate(managed, "v1")
+    ended = admin(other, "DELETE", "/admin/challenger")  # would decide for the others
+    assert (ended.status_code, ended.json()["type"]) == (409, "urn:recjpq:problem:models-conflict")
+    assert activate(other, "v3").status_code == 404  # and changes nothing
+    assert (served(managed), served(other)) == ("v1", "v2")
     response = admin(other, "POST", "/admin/rollback") if change == "rollback" else activate(other, "v2")
     assert (response.status_code, response.json()["champion"]) == (200, "v2")
     eventually(lambda: served(managed) == "v2")
