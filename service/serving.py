@@ -10,7 +10,7 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
-from service.errors import NotReadyError
+from service.errors import NotReadyError, StoreUnavailableError
 from service.inference import ROW_POSITIONS, InferencePool
 from service.lifecycle.models import Lineup, LoadModel, Models, version_of
 from service.lifecycle.versions import LocalVersions, Versions
@@ -24,6 +24,8 @@ from service.similar import SimilarItems
 from service.store import Retention, SequenceStore, open_store
 from service.store.guard import Breaker, GuardedStore
 from service.store.open import StoreOptions
+
+STORE_PING_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -140,8 +142,16 @@ class Serving:
             )
             await self._models.start()
             self.metrics.watch_queue(lambda: 0 if self._pool is None else self._pool.waiting)
-            opened.push_async_callback(_cancel, asyncio.create_task(self._models.follow()))
+            for task in (self._models.follow(), self._watch_store()):
+                opened.push_async_callback(_cancel, asyncio.create_task(task))
             yield
+
+    async def _watch_store(self) -> None:
+        """Ask the store now and then, so that metrics know of it when no request needs it."""
+        while True:
+            with suppress(StoreUnavailableError):  # the guard has counted and logged it
+                await self.store.ping()
+            await asyncio.sleep(STORE_PING_S)
 
     def _serve(self, lineup: Lineup) -> None:
         pool = self._pool = self._pool or self._open_pool()

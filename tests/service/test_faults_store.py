@@ -101,6 +101,20 @@ def test_redis_killed_and_restarted_under_load(start_service, own_redis, eventua
         assert ids <= {event["event_id"] for event in stored}
 
 
+def test_metrics_know_of_the_store_without_a_request_that_needs_it(start_service, own_redis, eventually):
+    service = start_service(store_url=own_redis.url, store_breaker_reset_s=0.2)
+    with httpx.Client(base_url=service.url) as client:
+
+        def is_up(value: str) -> bool:
+            return f"recjpq_store_up {value}" in client.get("/metrics").text
+
+        eventually(lambda: is_up("1.0"))
+        own_redis.kill()
+        eventually(lambda: is_up("0.0"))
+        own_redis.start()
+        eventually(lambda: is_up("1.0"))
+
+
 def test_a_redis_that_hangs_costs_the_timeout_a_few_times_and_then_nothing(start_service, own_redis):
     service = start_service(store_url=own_redis.url, store_read_timeout_s=0.2, store_write_timeout_s=0.2,
                             store_breaker_failures=3, store_breaker_reset_s=600)  # fmt: skip
