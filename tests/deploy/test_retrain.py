@@ -70,6 +70,12 @@ def served(url: str) -> str:
         return name
 
 
+def activate(url: str, name: str) -> None:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    request = urllib.request.Request(f"{url}/admin/models/{name}/activate", b"", headers)
+    urllib.request.urlopen(request).close()
+
+
 def test_a_new_version_is_served_without_a_restart(
     directory: Path, serve: Callable[..., AbstractContextManager[str]]
 ) -> None:
@@ -84,6 +90,18 @@ def test_nothing_happens_when_nothing_has_changed_or_nobody_may_activate(directo
     assert "v2 is not served yet" in retrain(directory, nowhere)
     (directory / "trained").touch()
     assert "nothing has changed since v2" in retrain(directory, nowhere, RECJPQ_ADMIN_KEY=KEY)
+
+
+def test_an_activation_that_failed_is_made_by_the_next_run(
+    directory: Path, serve: Callable[..., AbstractContextManager[str]]
+) -> None:
+    retrain(directory, "http://127.0.0.1:9", status=1, RECJPQ_ADMIN_KEY=KEY)
+    (directory / "trained").touch()
+    with serve(model_path=str(directory / "runs" / "artifacts"), admin_key=KEY) as url:
+        activate(url, "v1")  # as a pod that was started before
+        retrain(directory, url, RECJPQ_ADMIN_KEY=KEY)
+        assert served(url) == "v2"
+    assert "nothing has changed since v2" in retrain(directory, "http://127.0.0.1:9", RECJPQ_ADMIN_KEY=KEY)
 
 
 def test_other_data_are_trained_on_from_the_start(directory: Path) -> None:

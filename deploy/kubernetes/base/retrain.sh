@@ -14,14 +14,20 @@ recjpq-train all --config "$CONFIG" 2> "$errors" || {
   recjpq-train all --config "$CONFIG" --restart
 }
 version=$(ls "$RUN/artifacts" | tail -n 1)
-if [ "$version" = "$before" ]; then echo "nothing has changed since $version"; exit 0; fi
 # The first is found by the service itself, which waits for it.
 if [ -z "$before" ]; then exit 0; fi
-if [ -z "${RECJPQ_ADMIN_KEY:-}" ]; then echo "$version is not served yet: no secret recjpq-admin"; exit 0; fi
-exec python -c '
+# Written down first: a run that comes after one whose activation failed must not find that nothing has changed.
+pending="$RUN/activate"
+if [ "$version" != "$before" ]; then
+  if [ -z "${RECJPQ_ADMIN_KEY:-}" ]; then echo "$version is not served yet: no secret recjpq-admin"; exit 0; fi
+  echo "$version" > "$pending"
+fi
+if [ ! -e "$pending" ]; then echo "nothing has changed since $version"; exit 0; fi
+python -c '
 import os, sys, urllib.request
 url = f"{sys.argv[1]}/admin/models/{sys.argv[2]}/activate"
 headers = {"Authorization": "Bearer " + os.environ["RECJPQ_ADMIN_KEY"]}
 with urllib.request.urlopen(urllib.request.Request(url, b"", headers), timeout=600) as answer:
     print(answer.read().decode())
-' "$SERVICE" "$version"
+' "$SERVICE" "$(cat "$pending")"
+rm "$pending"
