@@ -200,6 +200,7 @@ def read_settings(*, host: str | None = None, port: int | None = None) -> Settin
         wrong = [
             f"{PREFIX}{name.upper()}={_told(name, entry['input'])!r}: {entry['msg']}"
             for entry in error.errors(include_url=False)
+            if entry["type"] != "default_factory_not_called"  # what follows from another's error
             for name in [str(entry["loc"][0])]
         ]
         raise SettingsError("; ".join(wrong)) from error

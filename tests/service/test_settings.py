@@ -53,6 +53,13 @@ def test_a_bad_value_names_key_and_value(monkeypatch, name, value):
         read_settings()
 
 
+def test_a_bad_value_blames_no_other_setting(monkeypatch):
+    monkeypatch.setenv("RECJPQ_PORT", "abc")  # the default of inference_workers is then not computed
+    with pytest.raises(SettingsError) as raised:
+        read_settings()
+    assert re.findall(r"RECJPQ_\w+", str(raised.value)) == ["RECJPQ_PORT"]
+
+
 def test_a_password_in_a_bad_value_is_not_told(monkeypatch):
     monkeypatch.setenv("RECJPQ_STORE_URL", "mysql://me:p@ss@host/db")
     with pytest.raises(SettingsError, match=r"mysql://\*\*\*@host/db") as raised:
