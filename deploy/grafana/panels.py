@@ -196,25 +196,34 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             "Refused, by reason",
             {"{{reason}}": rate("recjpq_rejections_total", by="reason") + " > 0"},
-            8,
+            12,
             unit="reqps",
         ),
         Panel(
             "5xx, by route",
             {"{{status}} {{route}}": rate("recjpq_requests_total", FAILED, by="route, status") + " > 0"},
-            8,
+            12,
             unit="reqps",
         ),
         Panel(
-            "Store",
-            {
-                "up": 'min(recjpq_store_up{job="$job"})',
-                "{{operation}} failed": rate("recjpq_store_errors_total", by="operation") + " > 0",
-                "{{operation}} p99, s": quantile(
-                    0.99, "recjpq_store_operation_duration_seconds", by="operation"
-                ),
-            },
-            8,
+            "Store up",
+            {"": 'min(recjpq_store_up{job="$job"})'},
+            4,
+            "stat",
+            about="Whether the last call of the store succeeded, on every instance.",
+            defaults=GOOD_IF_UP,
+        ),
+        Panel(
+            "Store, failed calls",
+            {"{{operation}}": rate("recjpq_store_errors_total", by="operation")},
+            10,
+            unit="ops",
+        ),
+        Panel(
+            "Store, p99",
+            {"{{operation}}": quantile(0.99, "recjpq_store_operation_duration_seconds", by="operation")},
+            10,
+            unit="s",
         ),
     ],
     "Which model?": [
@@ -224,22 +233,45 @@ ROWS: dict[str, list[Panel]] = {
             12,
             "table",
         ),
-        Panel("Items", {"": 'max(recjpq_model_items{job="$job"})'}, 3, "stat", height=8),
+        Panel("Items", {"": 'max(recjpq_model_items{job="$job"})'}, 6, "stat", height=8),
         Panel(
             "Loaded",
             {"": 'time() - max(recjpq_model_loaded_timestamp_seconds{job="$job"})'},
-            3,
+            6,
             "stat",
             "s",
             "How long ago.",
         ),
         Panel(
-            "Changes and starts",
+            "Model changes, by result",
             {
-                "model change {{result}}": rate("recjpq_model_reloads_total", by="result"),
-                "worker start": rate("recjpq_worker_starts_total"),
+                "{{result}}": 'sum by (result) (increase(recjpq_model_reloads_total{job="$job"}'
+                "[$__rate_interval]))"
             },
-            6,
+            8,
+            about="Both results are there from a process' start on, so that the first change is seen too.",
+        ),
+        # The two that follow are states: a new instance's counters begin at what it has done before it was
+        # first scraped, which a rate never shows.
+        Panel(
+            "Age of the model, by instance",
+            {
+                "{{instance}}": (
+                    'time() - max by (instance) (recjpq_model_loaded_timestamp_seconds{job="$job"})'
+                )
+            },
+            8,
+            unit="s",
+            about="Falls to 0 with each start of an instance, and with each change of its model.",
+        ),
+        Panel(
+            "Workers started again, by instance",
+            {
+                "{{instance}}": 'sum by (instance) (recjpq_worker_starts_total{job="$job"})'
+                ' - sum by (instance) (recjpq_workers{job="$job"})'
+            },
+            8,
+            about="Since the instance was started.",
         ),
     ],
 }
