@@ -29,7 +29,12 @@ const modules = {
       const answer = call("POST", url, body, headers);
       recorded.requests.push({ ...tags, status: answer.status, body: JSON.parse(body) });
       return answer;
-    } };`,
+    },
+    batch: (requests) => requests.map(({ method, url, params: { headers = {}, tags = {} } }) => {
+      const answer = call(method, url, null, headers);
+      recorded.requests.push({ ...tags, url, status: answer.status });
+      return answer;
+    }) };`,
   k6: "export const check = (value, checks) => recorded.checks.push(...Object.values(checks).map((c) => c(value)));",
   "k6/metrics": `export class Trend {
     constructor(name) { recorded.samples[this.name = name] = []; }
@@ -45,8 +50,9 @@ for (const [name, code] of Object.entries(modules)) {
 writeFileSync(join(folder, "script.mjs"), source);
 
 const loaded = await import(pathToFileURL(join(folder, "script.mjs")));
-const items = loaded.setup();
-for (let i = 0; i < Number(iterations); i++) loaded.default(items);
+const data = loaded.setup();
+for (let i = 0; i < Number(iterations); i++) loaded.default(data);
+loaded.teardown(data);
 
 const trend = (values) => {
   const sorted = [...values].sort((a, b) => a - b);
@@ -57,9 +63,9 @@ const measured = Object.entries(recorded.samples).filter(([, values]) => values.
 const summary = loaded.handleSummary({
   metrics: {
     iterations: { values: { rate: 10, count: Number(iterations) } },
-    http_req_failed: { values: { rate: 0 }, thresholds: { "rate<0.001": { ok: false } } },
+    "http_req_failed{scenario:open_loop}": { values: { rate: 0 }, thresholds: { "rate<0.001": { ok: false } } },
     "http_req_duration{name:recommend}": trend([1, 2, 3]),
     ...Object.fromEntries(measured.map(([name, values]) => [name, trend(values)])),
   },
 });
-process.stdout.write(JSON.stringify({ options: loaded.options, items, recorded, summary: summary.stdout }));
+process.stdout.write(JSON.stringify({ options: loaded.options, ...data, recorded, summary: summary.stdout }));
