@@ -1,59 +1,33 @@
 """The Kubernetes manifests: valid against the API's schemas, locked down, and true of this service."""
 
-import shutil
-import subprocess
-from collections.abc import Iterator
+import re
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 
 from deploy.promql import Series, unanswered
 from service.app import create_app
 from service.settings import Settings
+from tests.deploy.manifests import (
+    API_VERSION,
+    FOLDER,
+    ROOT,
+    Resource,
+    base,
+    kustomize,
+    literals,
+    named,
+    pod_specs,
+    read,
+)
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("cpu", "gpu")
-API_VERSION = "1.31"
-KUBECTL = shutil.which("kubectl")
-
-Resource = dict[str, Any]
-
-
-def read(path: Path) -> list[Resource]:
-    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-
-
-def base() -> list[Resource]:
-    """The resources as they are written, without what kustomize adds."""
-    (kustomization,) = read(FOLDER / "base" / "kustomization.yaml")
-    return [resource for name in kustomization["resources"] for resource in read(FOLDER / "base" / name)]
-
-
-def named(resources: list[Resource], kind: str, name: str) -> Resource:
-    (found,) = (r for r in resources if (r["kind"], r["metadata"]["name"].startswith(name)) == (kind, True))
-    return found
-
-
-def pod_specs(resources: list[Resource]) -> Iterator[Resource]:
-    for resource in resources:
-        spec = resource.get("spec", {})
-        spec = spec.get("jobTemplate", {}).get("spec", spec)
-        if "template" in spec:
-            yield spec["template"]["spec"]
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
 def built(request: pytest.FixtureRequest) -> list[Resource]:
-    if KUBECTL is None:
-        pytest.skip("kubectl is not installed")
-    command = [KUBECTL, "kustomize", str(FOLDER / "overlays" / request.param)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return list(yaml.safe_load_all(ran.stdout))
+    return kustomize(FOLDER / "overlays" / request.param)
 
 
 @pytest.mark.parametrize("resource", base(), ids=lambda r: f"{r['kind']}-{r['metadata']['name']}")
@@ -118,16 +92,13 @@ def test_probes_ask_for_routes_that_the_service_has(tmp_path: Path) -> None:
         assert container[probe]["httpGet"]["path"] in routes
 
 
-def literals() -> dict[str, str]:
-    (kustomization,) = read(FOLDER / "base" / "kustomization.yaml")
-    (settings,) = (g for g in kustomization["configMapGenerator"] if g["name"] == "recjpq-settings")
-    return dict(literal.split("=", 1) for literal in settings["literals"])
-
-
 def test_a_pod_has_the_time_to_drain() -> None:
     spec = named(base(), "Deployment", "recjpq")["spec"]["template"]["spec"]
     shutdown = Settings.model_fields["shutdown_timeout_s"].default
-    assert float(literals()["RECJPQ_DRAIN_S"]) + shutdown < spec["terminationGracePeriodSeconds"]
+    assert (
+        float(literals("recjpq-settings")["RECJPQ_DRAIN_S"]) + shutdown
+        < spec["terminationGracePeriodSeconds"]
+    )
 
 
 def test_selectors_find_the_pods() -> None:
@@ -142,9 +113,13 @@ def test_selectors_find_the_pods() -> None:
 def test_the_job_and_the_nightly_job_are_the_same() -> None:
     nightly = named(base(), "CronJob", "recjpq-retrain")["spec"]["jobTemplate"]["spec"]["template"]
     assert named(base(), "Job", "recjpq-train")["spec"]["template"] == nightly
-    environment = {entry["name"]: entry.get("value") for entry in nightly["spec"]["containers"][0]["env"]}
-    assert (ROOT / "training" / environment["CONFIG"]).exists()
-    assert literals()["RECJPQ_MODEL_PATH"] == f"/app/{environment['RUN']}/artifacts"
+    told = literals("recjpq-training")
+    assert nightly["spec"]["containers"][0]["envFrom"] == [{"configMapRef": {"name": "recjpq-training"}}]
+    assert (ROOT / "training" / told["CONFIG"]).exists()
+    assert literals("recjpq-settings")["RECJPQ_MODEL_PATH"] == f"/app/{told['RUN']}/artifacts"
+    assert told["SERVICE"] == f"http://{named(base(), 'Service', 'recjpq')['metadata']['name']}"
+    script = (FOLDER / "base" / "retrain.sh").read_text(encoding="utf-8")
+    assert set(told) == set(re.findall(r"\$\{?([A-Z]+)\b", script))
 
 
 def test_the_autoscaler_asks_for_the_metric_that_the_adapter_makes(series: Series) -> None:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Train what has changed, export it, and let the service serve it: CONFIG, RUN and SERVICE are in training.yaml.
+# Train what has changed, export it, and let the service serve it: CONFIG, RUN and SERVICE are in kustomization.yaml.
 # A model that does not beat popularity is not exported, and this fails.
 set -eu
 exec 9> runs/retrain.lock
