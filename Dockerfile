@@ -10,11 +10,14 @@ RUN apt-get update \
  && apt-get install --yes --no-install-recommends g++ \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
+# Installed beforehand, because what pip installs for an isolated build follows the constraints of some releases only.
+COPY deploy/docker/constraints.txt deploy/docker/constraints-build.txt ./
+RUN python -m pip install --no-cache-dir -c constraints-build.txt cmake nanobind ninja scikit-build-core
 COPY pyproject.toml README.md LICENSE ./
 COPY recjpq recjpq
 COPY training training
 COPY service service
-RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+RUN python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
 # --- dependencies, in layers that a change of the code does not touch ---------------------------------
 # Every image has the versions of deploy/docker/constraints.txt; those of the service have no pip.

@@ -49,6 +49,19 @@ def test_constraints_pin_what_the_project_allows(name: str, extras: tuple[str, .
         assert requirement.specifier.contains(pinned[requirement.name.lower()]), requirement
 
 
+def test_the_wheel_is_built_by_pinned_versions() -> None:
+    import tomllib
+
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    pinned = constraints("constraints-build.txt")
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(pinned[requirement.name]), requirement
+    (installed,) = re.findall(r"pip install .*-c constraints-build\.txt (.*)$", DOCKERFILE, re.MULTILINE)
+    assert set(installed.split()) <= set(pinned)
+    (build,) = re.findall(r"pip wheel .*$", DOCKERFILE, flags=re.MULTILINE)
+    assert "--no-build-isolation" in build
+
+
 @pytest.mark.parametrize(
     "path",
     [
