@@ -98,6 +98,11 @@ class _Ticket:
         """Say whether somebody still waits for the result; from any thread."""
         return not self.done.done() and (self.deadline is None or now <= self.deadline)
 
+    def check(self) -> None:
+        """Raise DeadlineError if nobody waits any more: what is left of the work would be done in vain."""
+        if not self.is_wanted(perf_counter()):
+            raise DeadlineError("nobody waits for the result any more")
+
     def finish(self, outcomes: list[Outcome]) -> None:
         """Hand the result over from a worker's thread."""
         self._hand_over(lambda: self.done.set_result(outcomes))
@@ -182,7 +187,7 @@ class InferencePool:
         Args:
             jobs: at least one.
             timings: of their request.
-            deadline: on `perf_counter`'s clock; what has not begun by then is not begun.
+            deadline: on `perf_counter`'s clock; no call of the encoder or the scorer begins after it.
             client_gone: returns when nobody waits for the answer any more; asked only if there is a wait.
 
         Raises:
@@ -277,7 +282,7 @@ class InferencePool:
                 continue
             try:
                 with ticket.timings.measure("score"):
-                    outcomes = [self._outcome(job, tables.get(id(job))) for job in ticket.jobs]
+                    outcomes = [self._outcome(ticket, job, tables.get(id(job))) for job in ticket.jobs]
             except Exception as error:  # whatever it is, who waits must hear of it
                 ticket.fail(error)
             else:
@@ -287,7 +292,12 @@ class InferencePool:
         """Return by each job's identity its score table (1, M, V), or why its batch has none."""
         jobs = [job for ticket in tickets for job in ticket.jobs if len(job.history)]
         tables: dict[int, ScoreTables | Exception] = {}
-        for batch in _batches(sorted(jobs, key=_by_model_and_length), self._batch_positions):
+        for planned in _batches(sorted(jobs, key=_by_model_and_length), self._batch_positions):
+            now = perf_counter()
+            wanted = {id(job) for ticket in tickets if ticket.is_wanted(now) for job in ticket.jobs}
+            batch = [job for job in planned if id(job) in wanted]
+            if not batch:
+                continue
             try:
                 encoded = self._encode_histories(batch[0].model, [job.history for job in batch])
             except Exception as error:  # those of other batches have done nothing wrong
@@ -306,15 +316,16 @@ class InferencePool:
         encode = model.encoder.encode_in_place if on_gpu else model.encoder.encode
         return encode(model.catalogue.item_codes[indices], lengths)
 
-    def _outcome(self, job: Job, tables: ScoreTables | Exception | None) -> Outcome:
+    def _outcome(self, ticket: _Ticket, job: Job, tables: ScoreTables | Exception | None) -> Outcome:
+        ticket.check()  # who is wanted here was so while encoding: without a table there is no history
         if tables is None:
             catalogue = job.model.catalogue
             return Outcome(popular_among(catalogue, job.k, job.exclude, job.candidates, job.filters))
         if isinstance(tables, Exception):
             raise tables
-        return self._score(job, tables)
+        return self._score(ticket, job, tables)
 
-    def _score(self, job: Job, tables: ScoreTables) -> Outcome:
+    def _score(self, ticket: _Ticket, job: Job, tables: ScoreTables) -> Outcome:
         best = _top_k(job, tables)
         if not job.explained:
             return Outcome(best)
@@ -325,6 +336,7 @@ class InferencePool:
         left = [row for row, history in enumerate(without) if len(history)]
         width = max(1, self._batch_positions // len(job.history))
         for start in range(0, len(left), width):
+            ticket.check()
             rows = left[start : start + width]
             encoded = self._encode_histories(job.model, [without[row] for row in rows])
             scores[rows] = _above_mean(job.model, encoded, best.ids)

@@ -1,21 +1,26 @@
 """From a question to the best items; knows no HTTP, Redis or Prometheus."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from math import inf
+from time import perf_counter
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from recjpq.attributes import Filters
 from recjpq.errors import FilterError
 from recjpq.scoring import ItemIndices, TopK
-from service.errors import NoHistoryError, StoreUnavailableError
+from service.errors import DeadlineError, NoHistoryError, StoreUnavailableError
 from service.history import History
 from service.inference import Contributions, InferencePool, Job, Outcome
 from service.model import Model
 from service.popular import popular
 from service.store import SequenceStore
 from service.timings import Timings
+
+T = TypeVar("T")
 
 Strategy = Literal["model", "popular"]
 Degradation = Literal["store_unavailable"]
@@ -114,14 +119,27 @@ class Recommender:
         *,
         stored_events: int,
         explained_items: int,
+        read_timeout_s: float,
         variant: Variant = "champion",
     ) -> None:
+        """Take what answers need.
+
+        Args:
+            model: as the attribute.
+            store: ends a read after `read_timeout_s` by itself.
+            pool: of threads.
+            stored_events: how many of a user's events are read.
+            explained_items: how many of a history's newest items `explain` weighs.
+            read_timeout_s: of the store.
+            variant: as the attribute.
+        """
         self.model = model
         self.variant = variant
         self._store = store
         self._pool = pool
         self._stored_events = stored_events
         self._explained_items = explained_items
+        self._read_timeout_s = read_timeout_s
 
     async def recommend(
         self,
@@ -146,7 +164,7 @@ class Recommender:
         Raises:
             OverloadedError, DeadlineError, ClientGoneError: for all of them.
         """
-        stored = await self._read(queries, timings)
+        stored = await self._read(queries, timings, deadline)
         plans = [self._plan(query, items) for query, items in zip(queries, stored, strict=True)]
         refusals = [self._refusal(plan) for plan in plans]
         jobs = [
@@ -166,18 +184,36 @@ class Recommender:
                 answers.append(self._answer(plan, Outcome(best)))
         return answers
 
-    async def _read(self, queries: Sequence[Query], timings: Timings) -> list[list[str] | None]:
-        """Return each user's stored item ids, oldest first; None if the store failed."""
+    async def _read(
+        self, queries: Sequence[Query], timings: Timings, deadline: float | None
+    ) -> list[list[str] | None]:
+        """Return each user's stored item ids, oldest first; None if the store failed.
+
+        Raises:
+            DeadlineError: it passed before the store answered.
+        """
         users = list(dict.fromkeys(query.user_id for query in queries if query.user_id is not None))
         if not users:
             return [[] for _ in queries]
         with timings.measure("store"):
             try:
-                sequences = await self._store.read_items(users, self._stored_events)
+                sequences = await self._in_time(self._store.read_items(users, self._stored_events), deadline)
             except StoreUnavailableError:  # counted where it happened; the answer says so
-                return [None if query.user_id is not None else [] for query in queries]
-        items: dict[str | None, list[str]] = dict(zip(users, sequences, strict=True))
+                sequences = [None] * len(users)
+        items: dict[str | None, list[str] | None] = dict(zip(users, sequences, strict=True))
         return [items.get(query.user_id, []) for query in queries]
+
+    async def _in_time(self, reading: Coroutine[Any, Any, T], deadline: float | None) -> T:
+        """Wait for a read until the deadline; it goes on, so that the store's guard learns how it ends."""
+        left_s = inf if deadline is None else deadline - perf_counter()
+        if left_s > self._read_timeout_s:
+            return await reading
+        task = asyncio.ensure_future(reading)
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())  # retrieved
+        done, _ = await asyncio.wait({task}, timeout=max(0.0, left_s))
+        if not done:
+            raise DeadlineError("the deadline passed before the store answered")
+        return task.result()
 
     def _plan(self, query: Query, stored: list[str] | None) -> _Plan:
         catalogue = self.model.catalogue

@@ -183,6 +183,7 @@ class Serving:
             pool,
             stored_events=self.settings.store_max_events,
             explained_items=self.settings.explained_items,
+            read_timeout_s=self.settings.store_read_timeout_s,
             variant=variant,
         )
 

@@ -95,7 +95,8 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = 2 * 1024 * 1024
     """Largest request body."""
     receive_timeout_s: PositiveSeconds = 10.0
-    """How long a client may take to send one request, head and body; then 408 and the connection closes."""
+    """How long a client may take to send one request, head and body; then 408 and the connection closes.
+    So it does when the client takes nothing of an answer for that long."""
     search_items: Annotated[int, Field(ge=0)] = 100_000
     """Among how many items, the most popular and those added while serving, `GET /items` looks for words:
     about 50 bytes and 0.2 us for each; every item is found by its whole id."""

@@ -27,6 +27,10 @@ from service.lifecycle.versions import MANIFEST, VERSION_PATTERN, Version, check
 INDEX = "versions.json"
 """Names the versions beside it, `{"versions": ["v1", "v2"]}`: HTTP has no directories to list."""
 
+ANSWER_S = 10.0
+"""How long a location may say nothing, neither to a connection nor between two pieces of a file."""
+_TRIES = 2
+
 _log = logging.getLogger(__name__)
 
 
@@ -52,11 +56,13 @@ class RemoteVersions:
             SettingsError: there is none for its scheme, or what it needs is not installed.
         """
         try:
-            filesystem, root = fsspec.core.url_to_fs(url)
+            filesystem, root = fsspec.core.url_to_fs(url, **_patience(url))
         except (ImportError, ValueError) as error:
             raise SettingsError(
                 f"RECJPQ_MODEL_PATH: {error}; install recjpq[remote] for s3:// and http(s)://"
             ) from error
+        if hasattr(filesystem, "retries"):
+            filesystem.retries = _TRIES  # s3fs's own: each of five waits for the whole time
         return cls(filesystem, root, cache / hashlib.sha256(url.encode()).hexdigest()[:16])
 
     def known(self) -> list[Version]:
@@ -158,6 +164,21 @@ class RemoteVersions:
     def _only_one(self, name: str) -> AbstractContextManager[None]:
         """Wait until no other process copies this version."""
         return locked(self._cache / f".{name}.lock")
+
+
+def _patience(url: str) -> dict[str, Any]:
+    """Return a filesystem's options by which `ANSWER_S` holds; who else asks is left waiting for minutes."""
+    scheme = url.partition("://")[0]
+    if scheme == "s3":
+        config = {"connect_timeout": ANSWER_S, "read_timeout": ANSWER_S, "retries": {"total_max_attempts": 1}}
+        return {"config_kwargs": config}
+    if scheme in ("http", "https"):
+        import aiohttp  # noqa: PLC0415  # an extra
+
+        # Not of the whole: a large file takes as long as it takes.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_S, sock_read=ANSWER_S)
+        return {"client_kwargs": {"timeout": timeout}}
+    return {}
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""One client's connection: what it may cost before a request is whole.
+"""One client's connection: what it may cost before a request is whole, and until its answer is taken.
 
-uvicorn's protocol on httptools waits forever for the rest of a request, and keeps a head of any size and any
-number of pipelined requests. Behind a proxy that never shows; facing anyone it would be a way to hold every
-connection, or all memory, at no cost.
+uvicorn's protocol on httptools waits forever for the rest of a request and for a client to take its answer,
+and keeps a head of any size and any number of pipelined requests. Behind a proxy that never shows; facing
+anyone it would be a way to hold every connection, or all memory, at no cost.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import json
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of request line and headers together; what one read brings (256 kB at most) is looked at as a whole."""
@@ -19,7 +19,10 @@ MAX_PIPELINED = 64
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Refuses heads that are too large and clients that are too slow, as problem documents."""
+    """Refuses heads that are too large and clients that are too slow, as problem documents.
+
+    A client that takes nothing of an answer between two looks, `receive_timeout_s` apart, is cut off.
+    """
 
     def __init__(self, *, receive_timeout_s: float, **options: Any) -> None:
         super().__init__(**options)
@@ -30,6 +33,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._read_bytes = 0
         self._refusal = HTTPStatus.BAD_REQUEST
+        self._unsent_bytes = 0  # the least of late, and since when
+        self._unsent_since = 0.0
+        self._unanswered: list[RequestResponseCycle] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait for the first request."""
@@ -41,6 +47,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """End."""
         if self._deadline is not None:
             self._deadline.cancel()
+        for cycle in self._unanswered:  # uvicorn tells only the last of several that were pipelined
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -72,6 +82,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError("too many pipelined requests")
         super().on_headers_complete()
+        self._unanswered = [cycle for cycle in self._unanswered if not cycle.response_complete]
+        self._unanswered.append(self.cycle)
 
     def on_message_complete(self) -> None:
         """A request is whole."""
@@ -82,14 +94,29 @@ class BoundedProtocol(HttpToolsProtocol):
         """Refuse what the parser, or a method above, could not take."""
         self._refuse(self._refusal)
 
+    def resume_writing(self) -> None:
+        """The client has taken much of what was to be sent."""
+        self._unsent_bytes = 0
+        super().resume_writing()
+
     def _check_deadline(self) -> None:
-        """Close if a request has not become whole in time; look again when that could be so."""
+        """Close if a request has not become whole in time, or its answer is not taken; else look again."""
+        if self._is_stuck():
+            self.transport.abort()  # to close it would wait until all is sent
+            return
         now, since = self.loop.time(), self._receiving_since
         ends = (now if since is None else since) + self._receive_timeout_s
         if ends <= now:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
-        else:
-            self._deadline = self.loop.call_at(ends, self._check_deadline)
+            ends = now + self._receive_timeout_s  # until it has gone
+        self._deadline = self.loop.call_at(ends, self._check_deadline)
+
+    def _is_stuck(self) -> bool:
+        """Say whether the client has taken nothing of what is to be sent for as long as it may."""
+        unsent, now = self.transport.get_write_buffer_size(), self.loop.time()
+        if not unsent or not 0 < self._unsent_bytes <= unsent:
+            self._unsent_bytes, self._unsent_since = unsent, now
+        return bool(unsent) and now - self._unsent_since >= self._receive_timeout_s
 
     def _refuse(self, status: HTTPStatus) -> None:
         """Answer without the application, unless it is answering, and close."""

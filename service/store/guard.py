@@ -14,6 +14,7 @@ from service.store.protocol import AppendResult, Event, SequenceStore
 T = TypeVar("T")
 
 Operation = Literal["append", "read", "read_items", "delete", "ping"]
+Access = Literal["reads", "writes"]
 Observe = Callable[[Operation, float, bool], None]
 """``observe(operation, seconds, succeeded)``, called once for each call that reached the store."""
 
@@ -51,9 +52,9 @@ class Breaker:
 
 @dataclass(slots=True)
 class _Side:
-    """The reads, or the writes: each may fail while the other does not."""
+    """The reads, or the writes, of one shard: each may fail while the others do not."""
 
-    name: Literal["reads", "writes"]
+    name: str
     timeout_s: float
     breaker: Breaker
     up: bool = True
@@ -63,7 +64,8 @@ class GuardedStore:
     """Calls a store so that it fails soon, and is left alone while it does; a `SequenceStore` itself.
 
     Reads and writes have a breaker each: a server out of memory, a read-only replica or a locked file
-    refuses every write and answers every read.
+    refuses every write and answers every read. So has each shard: a dead node of a cluster is left alone
+    while the others are asked.
     """
 
     def __init__(
@@ -76,33 +78,74 @@ class GuardedStore:
         write_timeout_s: float,
     ) -> None:
         self._store = store
+        self._make_breaker = make_breaker
         self._observe = observe
-        self._reads = _Side("reads", read_timeout_s, make_breaker())
-        self._writes = _Side("writes", write_timeout_s, make_breaker())
+        self._timeouts_s: dict[Access, float] = {"reads": read_timeout_s, "writes": write_timeout_s}
+        self._sides: dict[tuple[Access, str], _Side] = {}
 
     async def append(self, user_id: str, events: Sequence[Event]) -> AppendResult:
         """See `SequenceStore.append`."""
-        return await self._call(self._writes, "append", lambda: self._store.append(user_id, events))
+        side = self._side("writes", self._store.shard_of(user_id))
+        return await self._call(side, "append", lambda: self._store.append(user_id, events))
 
     async def read(self, user_id: str, limit: int) -> list[Event]:
         """See `SequenceStore.read`."""
-        return await self._call(self._reads, "read", lambda: self._store.read(user_id, limit))
+        side = self._side("reads", self._store.shard_of(user_id))
+        return await self._call(side, "read", lambda: self._store.read(user_id, limit))
 
-    async def read_items(self, user_ids: Sequence[str], limit: int) -> list[list[str]]:
+    async def read_items(self, user_ids: Sequence[str], limit: int) -> Sequence[list[str] | None]:
         """See `SequenceStore.read_items`; the deadline is that of one read."""
-        return await self._call(self._reads, "read_items", lambda: self._store.read_items(user_ids, limit))
+        shards: dict[str, list[int]] = {}
+        for place, user_id in enumerate(user_ids):
+            shards.setdefault(self._store.shard_of(user_id), []).append(place)
+        if len(shards) <= 1:
+            return await self._read_shard(next(iter(shards), ""), user_ids, limit)
+        parts = [
+            self._read_shard(shard, [user_ids[place] for place in places], limit)
+            for shard, places in shards.items()
+        ]
+        answers = await asyncio.gather(*parts, return_exceptions=True)
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        for failure in failures:
+            if len(failures) == len(answers) or not isinstance(failure, StoreUnavailableError):
+                raise failure
+        items: list[list[str] | None] = [None] * len(user_ids)
+        for places, answer in zip(shards.values(), answers, strict=True):
+            if not isinstance(answer, BaseException):
+                for place, sequence in zip(places, answer, strict=True):
+                    items[place] = sequence
+        return items
 
     async def delete(self, user_id: str) -> None:
         """See `SequenceStore.delete`."""
-        await self._call(self._writes, "delete", lambda: self._store.delete(user_id))
+        side = self._side("writes", self._store.shard_of(user_id))
+        await self._call(side, "delete", lambda: self._store.delete(user_id))
+
+    def shard_of(self, user_id: str) -> str:
+        """See `SequenceStore.shard_of`."""
+        return self._store.shard_of(user_id)
 
     async def ping(self) -> None:
         """See `SequenceStore.ping`."""
-        await self._call(self._reads, "ping", self._store.ping)
+        await self._call(self._side("reads", ""), "ping", self._store.ping)
 
     async def close(self) -> None:
         """See `SequenceStore.close`."""
         await self._store.close()
+
+    def _side(self, access: Access, shard: str) -> _Side:
+        side = self._sides.get((access, shard))
+        if side is None:
+            name = f"{access} at {shard}" if shard else access
+            side = _Side(name, self._timeouts_s[access], self._make_breaker())
+            self._sides[access, shard] = side
+        return side
+
+    async def _read_shard(
+        self, shard: str, user_ids: Sequence[str], limit: int
+    ) -> Sequence[list[str] | None]:
+        side = self._side("reads", shard)
+        return await self._call(side, "read_items", lambda: self._store.read_items(user_ids, limit))
 
     async def _call(self, side: _Side, operation: Operation, call: Callable[[], Awaitable[T]]) -> T:
         if not side.breaker.allows():

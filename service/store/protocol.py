@@ -71,12 +71,22 @@ class SequenceStore(Protocol):
         """Return the last `limit` events (at least 1), oldest first; none for a user never seen."""
         ...
 
-    async def read_items(self, user_ids: Sequence[str], limit: int) -> list[list[str]]:
-        """Return for each user the item ids of what `read` returns, in one round trip; users may repeat."""
+    async def read_items(self, user_ids: Sequence[str], limit: int) -> Sequence[list[str] | None]:
+        """Return for each user the item ids of what `read` returns, in one round trip; users may repeat.
+
+        None stands for a user whose shard failed while another's answered.
+        """
         ...
 
     async def delete(self, user_id: str) -> None:
         """Forget a user; late replays do not bring back what happened until now for 24 hours."""
+        ...
+
+    def shard_of(self, user_id: str) -> str:
+        """Return the name of the part that keeps a user, as far as known: parts fail apart.
+
+        Empty where there is one part, or it is not known.
+        """
         ...
 
     async def ping(self) -> None:

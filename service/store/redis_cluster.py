@@ -21,8 +21,10 @@ class RedisCluster:
     """One shared connection to each node; see `RedisCommands`.
 
     Which node has which slots is asked of the nodes: at first, and again after a command was sent to the
-    wrong one or found none. Only refusals are sent on (MOVED, ASK): what a broken connection may have done
-    is not known, and is not done again. See the Redis Cluster specification for both.
+    wrong one, found none, or was not answered. Meanwhile the last answer holds: a node that is gone must
+    not keep those from answering that are there. Only refusals are sent on (MOVED, ASK): what a broken
+    connection may have done is not known, and is not done again. See the Redis Cluster specification for
+    both.
     """
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
@@ -37,6 +39,7 @@ class RedisCluster:
         self._nodes: dict[str, RedisConnection] = {}
         self._owners: list[str | None] = []  # of each slot; empty until known
         self._looking: asyncio.Task[list[str | None]] | None = None
+        self._last_answered = ""
         for place in self._seeds:
             self._node(place)  # a URL that cannot be read is found here
 
@@ -56,6 +59,10 @@ class RedisCluster:
         check_replies(replies)
         return replies
 
+    def node_of(self, key: str) -> str:
+        """See `RedisCommands.node_of`."""
+        return (self._owners[key_slot(key.encode())] or "") if self._owners else ""
+
     async def close(self) -> None:
         """See `RedisCommands.close`."""
         if self._looking is not None:
@@ -65,20 +72,23 @@ class RedisCluster:
 
     def _owner(self, owners: list[str | None], command: Command) -> str:
         position = _POSITION_OF_KEY.get(str(command[0]))
-        if position is None:
-            return next(place for place in owners if place is not None)
+        if position is None:  # any will do: best one that is there
+            known = [place for place in owners if place is not None]
+            return self._last_answered if self._last_answered in known else known[0]
         place = owners[key_slot(str(command[position]).encode())]
         if place is None:
-            self._owners = []
+            self._look_again()
             raise ClusterError("no node has the slot of this key")
         return place
 
     async def _ask(self, place: str, commands: Sequence[Command]) -> list[Any]:
         try:
-            return await self._node(place).replies(commands)
-        except (RedisError, OSError):
-            self._owners = []  # another node may have its slots by now
+            answers = await self._node(place).replies(commands)
+        except (RedisError, OSError, asyncio.CancelledError):  # cancelled: not answered in time
+            self._look_again()  # another node may have its slots by now
             raise
+        self._last_answered = place
+        return answers
 
     async def _follow(self, command: Command, reply: Any) -> Any:
         """Send a command on to where a refusal says, if it is one, and return the reply from there."""
@@ -87,12 +97,12 @@ class RedisCluster:
                 str(reply).partition(" ") if isinstance(reply, hiredis.ReplyError) else ("", "", "")
             )
             if kind == "CLUSTERDOWN":
-                self._owners = []
+                self._look_again()
             if kind not in ("MOVED", "ASK"):
                 break
             place = rest.rpartition(" ")[2]
             if kind == "MOVED":
-                self._owners = []
+                self._look_again()
                 reply = (await self._ask(place, [command]))[0]
             else:  # the slot is being moved: this key is there already, the next may not be
                 reply = (await self._ask(place, [("ASKING",), command]))[1]
@@ -106,10 +116,13 @@ class RedisCluster:
 
     async def _look(self) -> list[str | None]:
         """Ask who has which slots; callers that come meanwhile wait for the same answer."""
+        return await asyncio.shield(self._look_again())
+
+    def _look_again(self) -> asyncio.Task[list[str | None]]:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._ask_for_slots())
             self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())  # retrieved
-        return await asyncio.shield(self._looking)
+        return self._looking
 
     async def _ask_for_slots(self) -> list[str | None]:
         problems = []

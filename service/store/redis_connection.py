@@ -27,6 +27,10 @@ class RedisCommands(Protocol):
         """
         ...
 
+    def node_of(self, key: str) -> str:
+        """Return the address of the node that has a key; empty where there is one, or it is not known."""
+        ...
+
     async def close(self) -> None:
         """Close every connection."""
         ...
@@ -62,6 +66,10 @@ class RedisConnection:
         replies = await self.replies(commands)
         check_replies(replies)
         return replies
+
+    def node_of(self, key: str) -> str:  # noqa: ARG002  # the protocol's signature
+        """See `RedisCommands.node_of`."""
+        return ""
 
     async def replies(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands; return their replies, of which each may be a `hiredis.ReplyError`."""

@@ -58,6 +58,10 @@ class RedisStore:
         async with _failures():
             await self._execute("SET", _key(user_id), tombstone, "PX", TOMBSTONE_MS)
 
+    def shard_of(self, user_id: str) -> str:
+        """See `SequenceStore.shard_of`."""
+        return self._server.node_of(_key(user_id))
+
     async def ping(self) -> None:
         """See `SequenceStore.ping`."""
         async with _failures():

@@ -122,6 +122,10 @@ class SqliteStore:
         """See `SequenceStore.delete`."""
         await self._write(lambda: self._delete(user_id))
 
+    def shard_of(self, user_id: str) -> str:  # noqa: ARG002  # the contract's signature
+        """See `SequenceStore.shard_of`."""
+        return ""
+
     async def ping(self) -> None:
         """See `SequenceStore.ping`."""
         await _in(self._read_thread, lambda: self._reader.execute("SELECT 1").fetchone())

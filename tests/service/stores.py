@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class Calls:
     def read(self, user: str, limit: int = 1000) -> list[Event]:
         return self._runner.run(self.store.read(user, limit))
 
-    def read_items(self, *users: str, limit: int = 1000) -> list[list[str]]:
+    def read_items(self, *users: str, limit: int = 1000) -> Sequence[list[str] | None]:
         return self._runner.run(self.store.read_items(users, limit))
 
     def delete(self, user: str) -> None:

@@ -138,6 +138,29 @@ def test_a_redis_that_hangs_costs_the_timeout_a_few_times_and_then_nothing(start
         assert tried() == before + 3
 
 
+def test_a_deadline_holds_while_the_store_hangs_which_is_noticed_all_the_same(
+    start_service, own_redis, eventually
+):
+    """Whoever waits less than the store may take is answered in time, and the breaker opens as for others."""
+    service = start_service(store_url=own_redis.url, store_read_timeout_s=1.5, store_breaker_failures=3,
+                            store_breaker_reset_s=600)  # fmt: skip
+    with httpx.Client(base_url=service.url, timeout=20) as client:
+
+        def ask(**more: object) -> httpx.Response:
+            return client.post("/recommend", json={"user_id": "u", "timeout_ms": 20, **more})
+
+        assert client.post("/recommend", json={"user_id": "u"}).status_code == 200
+        own_redis.process.send_signal(signal.SIGSTOP)
+        try:
+            for more in ({}, {"history": ["i2"]}, {"history": ["unknown"]}):
+                response = ask(**more)
+                assert response.status_code == 504
+                assert response.elapsed < timedelta(seconds=1)
+            eventually(lambda: ask(timeout_ms=500).json().get("degraded") == ["store_unavailable"])
+        finally:
+            own_redis.process.send_signal(signal.SIGCONT)
+
+
 @pytest.fixture
 def open_on(settings, open_client):
     """Open an application in this process on a store, with some settings."""

@@ -35,6 +35,9 @@ class ScriptedStore:
     async def read_items(self, user_ids, limit):
         return await self._next([["i"] for _ in user_ids])
 
+    def shard_of(self, user_id):
+        return ""
+
     async def delete(self, user_id):
         await self._next(None)
 

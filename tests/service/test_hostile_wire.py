@@ -138,6 +138,22 @@ def test_slow_clients_keep_nobody_else_from_being_served(service):
         wire.socket.close()
 
 
+def test_a_client_that_never_reads_is_cut_off(service):
+    """Its answers are more than the kernel keeps for it, so that the rest would stay in the process."""
+    with Wire(service.port) as wire:
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        body = json.dumps({"history": [f"{number}{'y' * 200}" for number in range(900)]}).encode()
+        head = b"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        wire.socket.setblocking(False)
+        unsent = (head + body) * 60
+        ends = time.monotonic() + 30
+        while not wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            assert time.monotonic() < ends, "still connected"
+            with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+                unsent = unsent[wire.socket.send(unsent) :] if unsent else unsent
+            time.sleep(0.01)
+
+
 def test_a_connection_that_is_used_slowly_but_wholly_stays_open(wire):
     """The time limit is of one request, not of the connection."""
     for _ in range(5):

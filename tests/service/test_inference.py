@@ -201,6 +201,25 @@ def test_a_deadline_that_has_passed_costs_nothing(runner, gate, gated, open_pool
     assert gate.calls == [[2]]
 
 
+@pytest.mark.parametrize("explained", [0, 9])
+def test_a_deadline_that_passes_under_way_ends_the_work(runner, gate, gated, open_pool, explained):
+    """Of many calls of the encoder, for histories or for their explanation, only the first is made."""
+    pool = open_pool(batch_positions=1)
+    histories = [(1, 2, 3, 4)] if explained else [(1, 2), (3, 4, 5), (6,)]
+    jobs = [job(gated, *history, explained=explained) for history in histories]
+
+    async def ask() -> None:
+        asked = asyncio.create_task(pool.run(jobs, Timings(), deadline=perf_counter() + 0.2))
+        await entered(gate)
+        with pytest.raises(DeadlineError):
+            await asked
+        gate.open.set()
+        await pool.run([job(gated, 1, 2, 3, 4, 5, 6)], Timings())
+
+    runner.run(ask())
+    assert len(gate.calls) == 2
+
+
 def test_a_client_that_left_is_not_worked_for(runner, gate, gated, open_pool):
     pool = open_pool()
 

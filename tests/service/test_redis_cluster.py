@@ -1,12 +1,14 @@
 """What is a cluster's own: which node has a key, and what happens when that changes or a node is gone."""
 
 import asyncio
+import signal
 
 import pytest
 from redis.crc import key_slot
 
 from service.errors import StoreUnavailableError
 from service.store import Event, Retention
+from service.store.guard import Breaker, GuardedStore
 from service.store.redis_cluster import RedisCluster
 from service.store.redis_store import RedisStore
 
@@ -93,6 +95,39 @@ def test_without_one_node_the_users_of_the_others_are_served_and_it_comes_back(
             return False
 
     eventually(all_back, 20)  # a node that was given up waits before it is trusted again
+
+
+@pytest.mark.parametrize("end", ["kill", "hang"])
+def test_a_node_that_is_gone_or_hangs_degrades_its_own_users_only(own_cluster, runner, end):
+    """Through the guard, as served: each node has a breaker of its own, and none waits for another."""
+    plain = RedisStore(RedisCluster(own_cluster.url, timeout_s=1), Retention(4, 10**10))
+    guarded = GuardedStore(
+        plain, lambda: Breaker(5, 60), lambda *_: None, read_timeout_s=0.5, write_timeout_s=1
+    )
+    append_all(runner, guarded, 1)
+    if end == "kill":
+        own_cluster.nodes[0].kill()
+    else:
+        own_cluster.nodes[0].process.send_signal(signal.SIGSTOP)
+
+    async def read_each():
+        return await asyncio.gather(*(guarded.read_items([u], 5) for u in USERS), return_exceptions=True)
+
+    expected = [None if node_of(user) == 0 else [f"{user}-1"] for user in USERS]
+    for _ in range(5):
+        told = runner.run(read_each())
+        assert [isinstance(one, StoreUnavailableError) or one[0] for one in told] == [
+            one or True for one in expected
+        ]
+        assert runner.run(guarded.read_items(USERS, 5)) == expected
+        runner.run(guarded.ping())
+    for user, items in zip(USERS, expected, strict=True):
+        if items:
+            assert runner.run(guarded.append(user, [Event("b", 2)])).stored == 1
+        else:
+            with pytest.raises(StoreUnavailableError):
+                runner.run(guarded.append(user, [Event("b", 2)]))
+    runner.run(guarded.close())
 
 
 def test_any_node_that_is_up_tells_of_the_others(own_cluster, runner):

@@ -4,10 +4,12 @@ import functools
 import http.server
 import json
 import shutil
+import socket
 import threading
 
 import fsspec
 import pytest
+from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from recjpq.artifact import load_artifact
@@ -20,6 +22,7 @@ from recjpq.errors import (
 )
 from service.app import create_app
 from service.errors import LocationUnavailableError, SettingsError, StartupError, VersionNotFoundError
+from service.lifecycle import versions_remote
 from service.lifecycle.versions_remote import RemoteVersions
 
 HEADERS = {"X-API-Key": "admin-key-1"}
@@ -83,9 +86,31 @@ def memory(origin):
     filesystem.rm("/models", recursive=True)
 
 
-@pytest.fixture(params=["memory", "index", "http"])
+@pytest.fixture
+def s3(origin, monkeypatch):
+    """The versions in a bucket of a server that speaks S3."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    environment = {
+        "AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port()),
+        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # they know the last server
+    filesystem = fsspec.filesystem("s3")
+    filesystem.mkdir("bucket")
+    filesystem.put(str(origin), "bucket/models", recursive=True)
+    yield "s3://bucket/models"
+    filesystem.rm("bucket", recursive=True)
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "index", "http", "s3"])
 def location(request, tmp_path):
     """The same versions behind each kind of location."""
+    if request.param == "s3":
+        return request.getfixturevalue("s3")
     if request.param == "http":
         (request.getfixturevalue("origin") / "versions.json").write_text('{"versions": ["v1", "v2", "v3"]}')
         return request.getfixturevalue("url")
@@ -220,6 +245,22 @@ def test_http_without_an_index_says_what_to_do(url, tmp_path):
 def test_an_empty_location_has_no_newest_version(tmp_path):
     with pytest.raises(ArtifactNotFoundError, match="no finished artifact"):
         open_versions("memory://empty", tmp_path).newest()
+
+
+@pytest.mark.parametrize("scheme", ["http", "s3"])
+def test_a_location_that_never_answers_is_not_waited_for(scheme, tmp_path, monkeypatch):
+    """It takes connections and says nothing; whoever waits without end keeps the process from ending."""
+    monkeypatch.setattr(versions_remote, "ANSWER_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        location = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        if scheme == "s3":
+            monkeypatch.setenv("AWS_ENDPOINT_URL", location)
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+            fsspec.get_filesystem_class("s3").clear_instance_cache()
+            location = "s3://bucket/models"
+        with pytest.raises(LocationUnavailableError):
+            open_versions(location, tmp_path).known()
 
 
 @pytest.mark.parametrize("location", ["nonsense://host/path", "gs2://bucket"])
