@@ -37,7 +37,7 @@ check: .venv/.installed-dev ## format, lint and types
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-stack: ## bring docker-compose.yml up and check all that it promises; needs a container engine
+stack: ## check all that docker-compose.yml promises, as a project of its own; needs a container engine
 	$(PYTHON) -m deploy.check_compose $(STACK)
 
 bench: .venv/.installed-dev ## exact top-k: validate, then measure beside other methods

@@ -1,34 +1,21 @@
 """Bring docker-compose.yml up and check what it promises, end to end: `python -m deploy.check_compose`.
 
 Needs a container engine, a few gigabytes and some minutes; says so, with status 3, where there is no engine.
-Volumes are kept: run it twice, and the second run checks the case of an artifact that is there already.
+It is a compose project of its own, on ports that are free and with keys of its own: what runs from the same
+checkout is left alone. Its containers and volumes are gone afterwards, its images stay.
 """
 
 import argparse
-import json
-import os
 import secrets
-import shutil
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from deploy.stack import DOWN, CheckError, Stack, say, until
+
 SERVICES = ("trainer", "redis", "service", "prometheus", "grafana")
 NO_ENGINE = 3
 HISTORY = ["50", "172", "174"]  # Star Wars, The Empire Strikes Back, Raiders of the Lost Ark
-DEADLINE_S = 900.0
-ATTEMPT_S = 1.0
-
-
-class CheckError(Exception):
-    """Something is not as promised."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,18 +24,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         stack = Stack([name for name in SERVICES if name not in options.without])
     except CheckError as error:
-        _say(f"not checked: {error}")
+        say(f"not checked: {error}")
         return NO_ENGINE
     try:
         check(stack)
     except CheckError as error:
-        _say(f"FAILED: {error}")
-        _say(stack.compose("logs", "--tail=30"))
+        say(f"FAILED: {error}")
+        say(stack.compose("logs", "--tail=30"))
         return 1
     finally:
-        if not options.keep:
-            stack.compose("down")
-    _say("all as promised")
+        if options.keep:
+            say(f"left running: {stack.urls}, with the key {stack.key}; `{stack.take_down}` ends it")
+        else:
+            stack.compose(*DOWN)
+    say("all as promised")
     return 0
 
 
@@ -65,85 +54,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class Stack:
-    """The project's containers, and the ports that they publish."""
-
-    def __init__(self, services: Sequence[str]) -> None:
-        self.services = services
-        if not shutil.which("docker"):
-            raise CheckError("there is no docker on this machine")
-        if self._run("docker", "info").returncode:
-            raise CheckError("no container engine answers `docker info`")
-        plugin = ("docker", "compose")
-        self._compose = plugin if not self._run(*plugin, "version").returncode else ("docker-compose",)
-        if not shutil.which(self._compose[0]):
-            raise CheckError("there is neither `docker compose` nor docker-compose")
-        self.urls = {
-            name: f"http://127.0.0.1:{os.environ.get(f'{name.upper()}_PORT', port)}"
-            for name, port in {"service": 8000, "prometheus": 9090, "grafana": 3000}.items()
-        }
-
-    def compose(self, *arguments: str) -> str:
-        """Run a command of compose; return what it printed."""
-        return self._checked(*self._compose, *arguments)
-
-    def up(self, *flags: str) -> None:
-        """Start the services, and wait until requests are answered."""
-        _say(self.compose("up", "--detach", *flags, *self.services).strip())
-        until("the service is ready", lambda: self.get("service", "/readyz"))
-
-    def inspect(self, service: str, template: str) -> str:
-        """Return what the engine knows of a service's container."""
-        container = self.compose("ps", "--all", "--quiet", service).strip()
-        return self._checked("docker", "inspect", "--format", template, container).strip()
-
-    def size_mb(self, service: str) -> float:
-        """Return the size of a service's image in megabytes."""
-        image = self.inspect(service, "{{.Image}}")
-        return int(self._checked("docker", "image", "inspect", "--format", "{{.Size}}", image)) / 1e6
-
-    def inside(self, service: str, *command: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command in a service's container."""
-        return self._run(*self._compose, "exec", "-T", service, *command)
-
-    def get(self, service: str, path: str) -> Any:
-        """Return a JSON answer; raises CheckError for any status but 200."""
-        status, answer = self.call(service, path)
-        if status != 200:
-            raise CheckError(f"GET {service}{path}: status {status}, {answer}")
-        return answer
-
-    def call(self, service: str, path: str, body: object = None) -> tuple[int, Any]:
-        """Return status and answer of a GET, or of a POST if there is a body."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310  # http, to this machine
-            self.urls[service] + path, data, headers={"Content-Type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
-                return response.status, json.load(response)
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError as error:
-            raise CheckError(f"{request.full_url}: {error}") from error
-
-    def query(self, expression: str) -> list[Any]:
-        """Return what Prometheus answers to an expression."""
-        path = "/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-        result: list[Any] = self.get("prometheus", path)["data"]["result"]
-        return result
-
-    def _checked(self, *command: str) -> str:
-        ran = self._run(*command)
-        if ran.returncode:
-            raise CheckError(f"{' '.join(command)}: status {ran.returncode}\n{ran.stdout}{ran.stderr}")
-        return ran.stdout
-
-    @staticmethod
-    def _run(*command: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
-
-
 def check(stack: Stack) -> None:
     """Go through everything that is promised; raises CheckError at the first that is not so."""
     stack.up("--build")
@@ -151,11 +61,12 @@ def check(stack: Stack) -> None:
     version = stack.get("service", "/model")["version"]
     user = f"check-{secrets.token_hex(4)}"
     check_images(stack)
+    check_keys(stack)
     check_recommendations(stack, user)
     check_graphs(stack)
     check_store_failure(stack, user)
 
-    _say(stack.compose("down").strip())
+    say(stack.compose("down").strip())
     stack.up()
     said = stack.compose("logs", "trainer")
     expect("the second start does not train", "trained before" in said, True)
@@ -166,7 +77,7 @@ def check(stack: Stack) -> None:
 def check_images(stack: Stack) -> None:
     """The service has no more than it needs, in its image and in its rights."""
     for service in ("service", "trainer"):
-        _say(f"   the image of {service}: {stack.size_mb(service):.0f} MB")
+        say(f"   the image of {service}: {stack.size_mb(service):.0f} MB")
     expect("not root", stack.inside("service", "id", "-u").stdout.strip(), "10001")
     expect(
         "no writing to the root file system", stack.inside("service", "touch", "/app/x").returncode != 0, True
@@ -178,6 +89,15 @@ def check_images(stack: Stack) -> None:
         "no compiler": ("sh", "-c", "command -v cc gcc g++ c++"),
     }.items():
         expect(what, stack.inside("service", *command).returncode != 0, True)
+
+
+def check_keys(stack: Stack) -> None:
+    """The keys of compose's environment are those of the service."""
+    asked = {"history": HISTORY}
+    expect("without a key: 401", stack.call("service", "/recommend", asked, key="")[0], 401)
+    expect("a caller does not administer", stack.call("service", "/admin/models")[0], 403)
+    admin = f"admin-{stack.key}"
+    expect("the admin key does", stack.call("service", "/admin/models", key=admin)[0], 200)
 
 
 def check_recommendations(stack: Stack, user: str) -> None:
@@ -264,27 +184,7 @@ def expect(what: str, found: object, expected: object) -> None:
     """Raise CheckError unless what was found is what was expected."""
     if found != expected:
         raise CheckError(f"{what}: found {found!r}, expected {expected!r}")
-    _say(f"ok {what}")
-
-
-def until(what: str, attempt: Callable[[], object]) -> None:
-    """Repeat an attempt until it raises no CheckError; the last one is raised after a quarter of an hour."""
-    started = time.monotonic()
-    while True:
-        try:
-            attempt()
-        except CheckError as error:
-            if time.monotonic() - started > DEADLINE_S:
-                raise CheckError(f"{what}: {error}, for {DEADLINE_S:.0f} s") from error
-            time.sleep(ATTEMPT_S)
-        else:
-            _say(f"ok {what} ({time.monotonic() - started:.0f} s)")
-            return
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    say(f"ok {what}")
 
 
 if __name__ == "__main__":
