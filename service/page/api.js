@@ -4,11 +4,12 @@ const KEY = "recjpq.key";
 
 /** An answer that is not what was asked for; `type` is the last part of the problem's type. */
 export class Problem extends Error {
-  constructor(status, document) {
+  constructor(status, document, retryAfterS = 0) {
     const wrong = (document.errors ?? []).map((error) => error.detail).join("; ");
     super(wrong || document.detail || `The service answered ${status}.`);
     this.status = status;
     this.type = (document.type ?? "about:blank").split(":").pop();
+    this.retryAfterMs = 1000 * (retryAfterS || 0); // not a number where a proxy says a date
   }
 }
 
@@ -34,7 +35,9 @@ export async function call(method, path, { body, signal } = {}) {
     throw error.name === "AbortError" ? error : new Unreachable("The service does not answer.");
   }
   const elapsed = performance.now() - started;
-  if (!response.ok) throw new Problem(response.status, parsed(text) ?? {});
+  if (!response.ok) {
+    throw new Problem(response.status, parsed(text) ?? {}, Number(response.headers.get("Retry-After")));
+  }
   return { data: parsed(text), stages: stagesOf(response.headers.get("Server-Timing") ?? ""), elapsed };
 }
 

@@ -13,13 +13,16 @@ let catalogue = new Catalogue();
 let limits = { max_events: 500, max_found_items: 100, max_k: 1000, max_length: Infinity };
 let filters = () => ({});
 let started = false;
+let shown = false; // whether the list answers what was asked last
 let asked = null;
+const learned = {}; // what the service says once, by path
+const models = new Map(); // by version
 
 const history = new History({ catalogue: () => catalogue, limits: () => limits, changed: recommend });
 const pick = (id) => history.pick(id);
 
-addNotices(() => (started ? recommend() : start()));
-addSearch({ catalogue: () => catalogue, limit: () => limits.max_found_items, pick, fail });
+addNotices(goOn);
+const searchAgain = addSearch({ catalogue: () => catalogue, limit: () => limits.max_found_items, pick, fail });
 by("k").addEventListener("change", recommend);
 by("reasons").addEventListener("change", recommend);
 start();
@@ -28,21 +31,31 @@ start();
 async function start() {
   history.draw();
   try {
-    const [model, attributes] = await Promise.all([call("GET", "model"), call("GET", "attributes")]);
+    const [model, { attributes }] = await Promise.all([learn("model"), learn("attributes")]);
     if (started) return;
     started = true;
-    limits = { ...limits, ...model.data.limits, max_length: model.data.sizes.max_length };
-    catalogue = new Catalogue(attributes.data.attributes);
-    by("model").textContent =
-      `${model.data.name} · version ${model.data.version} · ${plural(model.data.sizes.num_items, "item")}`;
+    meet(model);
+    drawModel(model);
+    catalogue = new Catalogue(attributes);
     for (const option of [...by("k").options].slice(1)) if (Number(option.value) > limits.max_k) option.remove();
     filters = addFilters(catalogue.filters, recommend);
-    if (history.user !== null) await history.readStored();
-    await history.learnTitles();
   } catch (error) {
     return fail(error);
   }
-  recommend();
+  history.unread = history.user !== null;
+  await goOn();
+}
+
+/** Try once more what failed; recommendations that are shown stay until there is something new to say. */
+async function goOn() {
+  if (!started) return start();
+  searchAgain();
+  if ((await history.catchUp()) || !shown) await recommend();
+}
+
+/** Ask for what stays as it is; what was answered is kept, for a limit on the rate may refuse the rest. */
+async function learn(path) {
+  return (learned[path] ??= (await call("GET", path)).data);
 }
 
 async function recommend() {
@@ -52,21 +65,43 @@ async function recommend() {
   const { signal } = asked;
   const include = ["metadata", "scores", ...(by("reasons").checked ? ["explanation"] : [])];
   const k = Math.min(Number(by("k").value), limits.max_k);
+  shown = false;
   by("items").setAttribute("aria-busy", "true");
   try {
     const body = { ...history.question(), k, include, filters: filters() };
     const { data, stages, elapsed } = await call("POST", "recommend", { body, signal });
     tell("error", null);
-    tell("service", null);
+    if (!history.owes) tell("service", null);
     catalogue.learn(data.items);
     describe(data);
     drawItems(data, catalogue, pick);
     drawTimings(stages, elapsed);
+    shown = true;
+    drawModel(data.model);
     await history.heard(!data.degraded.includes("store_unavailable"));
+    if (!models.has(data.model.version)) await meetAgain(data.model);
   } catch (error) {
     if (!signal.aborted) by("items").setAttribute("aria-busy", "false");
     fail(error);
   }
+}
+
+function meet(model) {
+  for (const each of [model, model.challenger]) if (each) models.set(each.version, each);
+  limits = { ...limits, ...model.limits };
+}
+
+/** Another model has been activated since: learn what it is. */
+async function meetAgain(answered) {
+  meet((await call("GET", "model")).data);
+  drawModel(answered);
+}
+
+function drawModel({ name, version }) {
+  const sizes = models.get(version)?.sizes;
+  if (sizes) limits.max_length = sizes.max_length;
+  const parts = [name, `version ${version}`, ...(sizes ? [plural(sizes.num_items, "item")] : [])];
+  by("model").textContent = parts.join(" · ");
 }
 
 function describe(data) {

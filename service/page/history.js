@@ -14,7 +14,7 @@ export class History {
     this.catalogue = catalogue;
     this.limits = limits;
     this.changed = changed;
-    this.picked = []; // {id, event}: not stored, oldest first
+    this.picked = []; // {id, event, owed}: not stored, oldest first; `owed` is what will be tried again
     this.user = null;
     this.stored = []; // ids of the user's stored events, oldest first
     this.unread = false; // whether the store could not be read
@@ -31,6 +31,11 @@ export class History {
 
   get length() {
     return this.picked.length + this.stored.length;
+  }
+
+  /** Whether something is still to be stored that could not be. */
+  get owes() {
+    return this.picked.some(({ owed }) => owed);
   }
 
   async pick(id) {
@@ -52,9 +57,22 @@ export class History {
       if (data.stored === picks.length && !this.unread) this.stored.push(...picks.map(({ id }) => id));
       else await this.readStored();
     } catch (error) {
-      fail(error);
+      const owed = fail(error) && this.user === user;
+      for (const pick of picks) pick.owed = owed;
     }
     this.draw();
+  }
+
+  /** Store and read what could not be; returns whether nothing of it is left. */
+  async catchUp() {
+    if (this.owes) await this.store();
+    if (this.unread) await this.readStored();
+    try {
+      await this.learnTitles();
+    } catch (error) {
+      fail(error);
+    }
+    return !this.owes && !this.unread;
   }
 
   async open(user) {
@@ -67,6 +85,7 @@ export class History {
 
   close() {
     this.user = null;
+    this.#oweNothing();
     this.stored = [];
     this.unread = false;
     tell("store", null);
@@ -85,7 +104,10 @@ export class History {
       this.unread = false;
       await this.learnTitles();
     } catch (error) {
-      if (error instanceof Problem && error.status === 422) this.user = null;
+      if (error instanceof Problem && error.status === 422) {
+        this.user = null;
+        this.unread = false;
+      }
       fail(error);
     }
     this.draw();
@@ -104,6 +126,7 @@ export class History {
   }
 
   async forget() {
+    this.#oweNothing();
     try {
       await call("DELETE", path("users/", this.user, "/events"));
       this.stored = [];
@@ -118,9 +141,12 @@ export class History {
 
   /** Take note of whether the store could be read for the last recommendations. */
   async heard(storeAnswers) {
-    if (!storeAnswers) return tellStoreDown();
-    tell("store", null);
-    if (this.user !== null && this.unread) await this.readStored();
+    if (!storeAnswers) {
+      this.unread = this.user !== null;
+      return tellStoreDown();
+    }
+    if (!this.owes) tell("store", null); // reads may be answered where writes are not
+    if (this.unread) await this.readStored();
   }
 
   draw() {
@@ -140,6 +166,10 @@ export class History {
     if (picked.length + stored.length > SHOWN) parts.push(this.#more(picked.length + stored.length));
     if (!this.length) parts.push(h("p", { className: "quiet" }, this.#nothing()));
     by("history").replaceChildren(...parts.filter(Boolean));
+  }
+
+  #oweNothing() {
+    for (const pick of this.picked) pick.owed = false;
   }
 
   #nothing() {
@@ -191,7 +221,7 @@ export class History {
     try {
       const { picked, user } = JSON.parse(read(SAVED));
       this.picked = picked.filter(({ id, event }) => typeof id === "string" && typeof event === "string");
-      this.user = typeof user === "string" ? user : null;
+      this.user = typeof user === "string" && user.trim() ? user : null;
     } catch {
       // Nothing was saved, or not by this page.
     }

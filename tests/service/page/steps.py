@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ GENRES = ["Drama", "Comedy", "Science fiction", "Nature"]
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 GONE = r"net::ERR_CONNECTION_REFUSED|net::ERR_CONNECTION_RESET|net::ERR_EMPTY_RESPONSE"
 UNAVAILABLE = r"status of 503"
+TOO_MANY = r"status of 429"
 
 
 def titles() -> list[str]:
@@ -36,10 +38,10 @@ def titles() -> list[str]:
     return [MARKUP, *(f"The {colour} {thing}" for thing in things for colour in colours)][:60]
 
 
-def rewrite(parent: Path, columns: dict[str, object]) -> Path:
+def rewrite(parent: Path, columns: dict[str, object], **description: str) -> Path:
     """Write the small artifact again, with other columns beside its items' ids and counts."""
     small = load_artifact(SMALL)
-    about = small.manifest.model
+    about = replace(small.manifest.model, **description)
     items = pa.table({
         "item_id": [f"film-{number}" for number in range(about.num_items)],
         "count": small.catalogue.counts,

@@ -4,9 +4,21 @@ import re
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
-from tests.service.page.steps import SIZES, changes, check, history, pick, rows, search_for, shown
+from tests.service.administration import ADMIN_KEY, HEADERS
+from tests.service.page.steps import (
+    SIZES,
+    changes,
+    check,
+    history,
+    pick,
+    rewrite,
+    rows,
+    search_for,
+    shown,
+    titles,
+)
 
 
 def test_a_history_is_built_by_clicking_and_recommendations_follow(service, open_page):
@@ -49,6 +61,58 @@ def test_a_history_is_built_by_clicking_and_recommendations_follow(service, open
     with changes(page):
         page.get_by_role("button", name="Clear", exact=True).click()
     assert shown(page) == popular
+
+
+def test_enter_chooses_what_is_found_for_the_words_that_are_there(service, open_page):
+    page = open_page(service.url)
+    shown(page)
+    expect(search_for(page, "amber tower")).to_have_count(1)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/items?query=golden*", hold)
+    with page.expect_request("**/items?query=golden*"):
+        options = search_for(page, "golden yard")
+    expect(options).to_have_count(0)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("combobox", name="Search")).not_to_have_attribute(
+        "aria-activedescendant", re.compile("")
+    )
+    assert history(page) == []
+    with changes(page):
+        held[0].continue_()
+    assert history(page) == ["The Golden Yard"]
+
+
+def test_the_header_names_the_model_that_answers(start_service, tmp_path, open_page):
+    for version in ("v1", "v2"):
+        rewrite(tmp_path / "versions", {"title": titles()}, version=version)
+    service = start_service(model_path=tmp_path / "versions", admin_key=ADMIN_KEY)
+    page = open_page(service.url)
+    shown(page)
+    expect(page.locator("#model")).to_have_text(re.compile("version v2 · 60 items$"))
+    httpx.post(f"{service.url}/admin/models/v1/activate", headers=HEADERS).raise_for_status()
+    pick(page, "amber tower")
+    expect(page.locator("#model")).to_have_text(re.compile("version v1 · 60 items$"))
+
+
+def test_blanks_are_no_user(service, open_page):
+    page = open_page(service.url)
+    shown(page)
+    field = page.get_by_label("Store what is picked")
+    field.fill("  ")
+    page.get_by_role("button", name="Open").click()
+    expect(field).to_be_visible()
+    assert not field.evaluate("e => e.checkValidity()")
+    page.evaluate("""sessionStorage.setItem("recjpq.session", '{"picked": [], "user": " "}')""")
+    page.reload()
+    shown(page)
+    expect(field).to_be_visible()
+    field.fill(" ada")
+    assert field.evaluate("e => e.checkValidity()")
 
 
 def test_more_reasons_and_sizes_on_request(service, open_page):
