@@ -7,6 +7,7 @@ index names the same item for ever, as for `recjpq.scoring.GrowingScorer`.
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -260,6 +261,8 @@ def _converted(value: Any, dtype: pa.DataType) -> Any:
         return pa.scalar(value, pa.string()).cast(dtype).as_py()
     if isinstance(value, bool) and not pa.types.is_boolean(dtype):
         raise TypeError("a truth value is neither a number nor text")
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError("NaN and Infinity are no numbers of JSON, though parsers take them")
     if pa.types.is_integer(dtype) and isinstance(value, float) and not value.is_integer():
         raise TypeError("a column of whole numbers needs one")  # else it would be cut off
     if pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype):

@@ -40,7 +40,7 @@ def codes_from_similar(
     if weights.shape != similar.shape or not (np.isfinite(weights) & (weights >= 0)).all():
         raise NewItemError(f"weights {weights}: expected {len(similar)} finite numbers, none negative")
     votes = item_codes[similar]  # (S, M)
-    supports = ((votes[:, None] == votes[None]) * weights[None, :, None]).sum(axis=1)  # (S, M)
+    supports = np.stack([np.bincount(split, weights)[split] for split in votes.T], axis=1)  # (S, M)
     codes: npt.NDArray[np.uint8] = np.take_along_axis(votes, supports.argmax(axis=0)[None], axis=0)[0]
     return codes
 

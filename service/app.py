@@ -71,7 +71,7 @@ def create_app(settings: Settings, *, load_model: LoadModel = load_model) -> Fas
     add_items_read(app, serving)  # last of what is below /items
     if settings.page:
         add_page(app)
-    routes = _statuses_by_route(app)
+    routes = _statuses_by_route(app, settings)
     metrics.declare_routes(routes)
     metrics.declare_rejections(kind.reason for kind in PROBLEMS.values())
     _handle_errors(app, serving)
@@ -105,10 +105,11 @@ async def _running(serving: Serving, tracing: "Tracing | None") -> AsyncIterator
             await asyncio.to_thread(tracing.close)
 
 
-def _statuses_by_route(app: FastAPI) -> dict[tuple[str, str], list[int]]:
-    """Return what each (method, route template) says of itself that it can answer."""
+def _statuses_by_route(app: FastAPI, settings: Settings) -> dict[tuple[str, str], list[int]]:
+    """Return what each (method, route template) says of itself that it can answer, or is answered for it."""
+    refusals = [401] * settings.has_api_keys + [429] * (settings.rate_limit > 0)
     return {
-        (method, route.path_format): [route.status_code or 200, *map(int, route.responses)]
+        (method, route.path_format): [route.status_code or 200, *map(int, route.responses), *refusals]
         for route in app.routes
         if isinstance(route, APIRoute)
         for method in sorted(route.methods or ())

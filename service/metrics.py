@@ -102,6 +102,12 @@ class Metrics(Collector):
             "Recommendations given, by strategy and by which model was asked.",
             ("strategy", "variant"),
         )
+        recommendation_seconds = histogram(
+            "recjpq_recommendation_duration_seconds",
+            "From a request's head to its recommendation, alone or in a batch, by which model was asked.",
+            ("variant",),
+            buckets=_REQUEST_BUCKETS,
+        )
         degraded = counter(
             "recjpq_degraded", "Recommendations that had to do without something.", ("reason",)
         )
@@ -153,6 +159,9 @@ class Metrics(Collector):
             (strategy, variant): recommendations.labels(strategy, variant)
             for strategy in get_args(Strategy)
             for variant in get_args(Variant)
+        }
+        self._recommendation_seconds = {
+            variant: recommendation_seconds.labels(variant) for variant in get_args(Variant)
         }
         self._degraded = {reason: degraded.labels(reason) for reason in get_args(Degradation)}
         self._unknown_items = {source: unknown_items.labels(source) for source in get_args(UnknownIn)}
@@ -207,10 +216,16 @@ class Metrics(Collector):
         self._batch_size.observe(size)
 
     def recommended(
-        self, strategy: Strategy, variant: Variant, degraded: Iterable[Degradation], unknown_items: int
+        self,
+        strategy: Strategy,
+        variant: Variant,
+        degraded: Iterable[Degradation],
+        unknown_items: int,
+        seconds: float,
     ) -> None:
-        """Record a recommendation, and how many ids of its history the model did not know."""
+        """Record a recommendation, how many ids of its history were unknown, and how long it took."""
         self._recommendations[strategy, variant].inc()
+        self._recommendation_seconds[variant].observe(seconds)
         for reason in degraded:
             self._degraded[reason].inc()
         if unknown_items:
@@ -260,11 +275,16 @@ class Metrics(Collector):
         """Record that the served model was to be changed."""
         self._reloads[result].inc()
 
+    def look_at_queue(self) -> None:
+        """Read the queue's depth, for metrics that another worker is asked for: no request may end here."""
+        if self._directory:
+            self._queue_depth.set(self._depth())
+
     def collect(self) -> Iterator[Metric]:
         """Yield every metric's values, added up over the workers."""
         source: MultiProcessCollector | CollectorRegistry = self.registry
         if self._directory:
-            self._queue_depth.set(self._depth())
+            self.look_at_queue()
             source = MultiProcessCollector(None, self._directory)
         for family in source.collect():
             if family.name == _MODEL_INFO:

@@ -25,7 +25,7 @@ from service.store import Retention, SequenceStore, open_store
 from service.store.guard import Breaker, GuardedStore
 from service.store.open import StoreOptions
 
-STORE_PING_S = 5.0
+WATCH_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -142,16 +142,17 @@ class Serving:
             )
             await self._models.start()
             self.metrics.watch_queue(lambda: 0 if self._pool is None else self._pool.waiting)
-            for task in (self._models.follow(), self._watch_store()):
+            for task in (self._models.follow(), self._watch()):
                 opened.push_async_callback(_cancel, asyncio.create_task(task))
             yield
 
-    async def _watch_store(self) -> None:
-        """Ask the store now and then, so that metrics know of it when no request needs it."""
+    async def _watch(self) -> None:
+        """Look at the store and the queue now and then: their metrics hold also when no request comes."""
         while True:
+            self.metrics.look_at_queue()
             with suppress(StoreUnavailableError):  # the guard has counted and logged it
                 await self.store.ping()
-            await asyncio.sleep(STORE_PING_S)
+            await asyncio.sleep(WATCH_S)
 
     def _serve(self, lineup: Lineup) -> None:
         pool = self._pool = self._pool or self._open_pool()

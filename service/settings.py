@@ -182,6 +182,13 @@ class Settings(BaseSettings):
         given = [] if self.api_keys is None else _split(self.api_keys.get_secret_value())
         return given + ([] if self.api_keys_file is None else _lines(self.api_keys_file))
 
+    def with_keys_read(self) -> "Settings":
+        """Return the settings with the file's keys in them: a worker that starts later has the same ones."""
+        if self.api_keys_file is None:
+            return self
+        keys = SecretStr(",".join(self.all_api_keys()))
+        return self.model_copy(update={"api_keys": keys, "api_keys_file": None})
+
     @property
     def has_api_keys(self) -> bool:
         """Whether requests need a key."""
@@ -189,14 +196,14 @@ class Settings(BaseSettings):
 
 
 def read_settings(*, host: str | None = None, port: int | None = None) -> Settings:
-    """Read the environment; arguments that are not None win over it.
+    """Read the environment and the file of keys; arguments that are not None win over it.
 
     Raises:
         SettingsError: a value is not acceptable; the message names each key and value.
     """
     given = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
     try:
-        return Settings(**given)  # type: ignore[arg-type]  # the mapping's values are of two types
+        settings = Settings(**given)  # type: ignore[arg-type]  # the mapping's values are of two types
     except ValidationError as error:
         wrong = [
             f"{PREFIX}{name.upper()}={_told(name, entry['input'])!r}: {entry['msg']}"
@@ -205,6 +212,7 @@ def read_settings(*, host: str | None = None, port: int | None = None) -> Settin
             for name in [str(entry["loc"][0])]
         ]
         raise SettingsError("; ".join(wrong)) from error
+    return settings.with_keys_read()
 
 
 def unknown_variables() -> list[str]:

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Literal
 
 from fastapi import Request
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.page import page_files
@@ -115,6 +116,7 @@ class AuthMiddleware:
                 self._admit(scope)
             except RequestError as error:
                 self._serving.metrics.rejected(PROBLEMS[type(error)].reason)
+                _find_route(scope)
                 answer = problem_of(Request(scope), error, self._serving.settings.retry_after_s)
                 await answer(scope, receive, send)
                 return
@@ -128,12 +130,12 @@ class AuthMiddleware:
         if key is not None:
             role, digest = self._keys.role_of(key)
             client = client if role is None else digest
+        if self._limit is not None:  # before anything else: who guesses keys may do so at this rate
+            state["take"] = partial(self._limit.take, client)
+            self._limit.take(client)
         if self._keys.needed and role is None:
             raise UnauthorizedError(_HOW)
         state["role"], state["has_key"], state["has_admin"] = role, key is not None, self._keys.has_admin
-        if self._limit is not None:
-            state["take"] = partial(self._limit.take, client)
-            self._limit.take(client)
 
 
 async def require_admin(request: Request) -> None:
@@ -157,6 +159,14 @@ def take_more(request: Request, requests: int) -> None:
     """Count a request that holds several as that many; raises RateLimitedError if they are too many."""
     if requests > 1 and (take := getattr(request.state, "take", None)) is not None:
         take(requests - 1)
+
+
+def _find_route(scope: Scope) -> None:
+    """Name the route that was meant, for the metrics: what is refused here never comes to the router."""
+    for route in scope["app"].routes:
+        if route.matches(scope)[0] is Match.FULL:
+            scope["route"] = route
+            return
 
 
 _HOW = "Send a valid key, as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
+from time import perf_counter
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,7 +13,7 @@ from recjpq.errors import FilterError
 from service.api.auth import take_more
 from service.api.body import MOST_ERRORS, parse_body, pointer, read_bytes, refusal_of
 from service.api.openapi import body_of, problems
-from service.api.problems import document_of
+from service.api.problems import PROBLEMS, document_of
 from service.api.routes import add_direct_post
 from service.api.schemas.recommend import (
     BatchRequest,
@@ -51,7 +52,7 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
             raise _told(result)
         with request.state.timings.measure("respond"):
             content = _answer(request.state.request_id, result, body.include)
-            _count(serving, recommender, result)
+            _count(serving, recommender, result, perf_counter() - request.state.timings.began)
             return _json(content)
 
     async def recommend_batch(request: Request) -> Response:
@@ -67,10 +68,9 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
                 recommenders[id(recommender)] = recommender
                 groups.setdefault(id(recommender), []).append(place)
 
-        results: list[dict[str, Any]] = [
-            document_of(request, entry) if isinstance(entry, ServiceError) else {} for entry in entries
+        results = [
+            _refused(serving, request, entry) if isinstance(entry, ServiceError) else {} for entry in entries
         ]
-
         given: list[tuple[Recommender, Recommendation]] = []
 
         async def answer(recommender: Recommender, places: list[int]) -> None:
@@ -86,12 +86,13 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
                     given.append((recommender, result))
                     results[place] = _answer(request.state.request_id, result, body.include)
                 else:
-                    results[place] = document_of(request, _told(result))
+                    results[place] = _refused(serving, request, _told(result))
 
         await _all_or_none([answer(recommenders[key], places) for key, places in groups.items()])
         _name_versions(request, [recommendation for _, recommendation in given])
+        seconds = perf_counter() - request.state.timings.began
         for recommender, recommendation in given:
-            _count(serving, recommender, recommendation)
+            _count(serving, recommender, recommendation, seconds)
         with request.state.timings.measure("respond"):
             return _json({"request_id": request.state.request_id, "results": results})
 
@@ -223,6 +224,12 @@ def _told(refusal: Refusal) -> ServiceError:
     return refusal
 
 
+def _refused(serving: Serving, request: Request, error: ServiceError) -> dict[str, Any]:
+    """Return the problem document of one request of a batch, and count it."""
+    serving.metrics.rejected(PROBLEMS[type(error)].reason)
+    return document_of(request, error)
+
+
 def _answer(request_id: str, recommendation: Recommendation, include: Sequence[str]) -> dict[str, Any]:
     """Return a `RecommendResponse`; as plain objects, since validating what we made ourselves costs time."""
     about, history = recommendation.model.description, recommendation.history
@@ -287,10 +294,13 @@ def _json(content: dict[str, Any]) -> Response:
     )
 
 
-def _count(serving: Serving, recommender: Recommender, recommendation: Recommendation) -> None:
+def _count(
+    serving: Serving, recommender: Recommender, recommendation: Recommendation, seconds: float
+) -> None:
     serving.metrics.recommended(
         recommendation.strategy,
         recommender.variant,
         recommendation.degraded,
         len(recommendation.history.unknown_items),
+        seconds,
     )

@@ -23,6 +23,17 @@ def test_ties_go_to_the_item_named_first_and_weights_decide() -> None:
     assert codes_from_similar(CODES, np.array([0, 3, 3])).tolist() == [3, 9]
 
 
+def test_any_number_of_items_may_vote() -> None:
+    """Their votes are counted, not compared in pairs."""
+    rng = np.random.default_rng(5)
+    item_codes = rng.integers(0, 256, (300, 4), dtype=np.uint8)
+    similar, weights = rng.integers(0, 300, 300_000), rng.integers(1, 5, 300_000).astype(float)
+    codes = codes_from_similar(item_codes, similar, weights)
+    for split, sub_ids in enumerate(item_codes[similar].T):
+        votes = [weights[sub_ids == sub_id].sum() for sub_id in range(256)]
+        assert votes[codes[split]] == max(votes)
+
+
 @pytest.mark.parametrize(
     ("similar", "weights", "message"),
     [

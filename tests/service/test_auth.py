@@ -78,7 +78,11 @@ def test_no_valid_key_opens_nothing(locked, headers):
         ("GET", "/livez%2F..%2Fmodel"),
     ]:  # fmt: skip
         assert locked.request(method, path, headers=headers).status_code == 401
-    assert 'recjpq_rejections_total{reason="unauthorized"} 9.0' in locked.get("/metrics").text
+    metrics = locked.get("/metrics").text
+    assert 'recjpq_rejections_total{reason="unauthorized"} 9.0' in metrics
+    assert 'recjpq_requests_total{method="POST",route="/recommend",status="401"} 1.0' in metrics
+    assert 'recjpq_requests_total{method="GET",route="/users/{user_id}/events",status="401"} 1.0' in metrics
+    assert 'recjpq_requests_total{method="other",route="other",status="401"}' in metrics
 
 
 def test_probes_and_metrics_are_open(locked, open_with):
@@ -270,6 +274,10 @@ def test_a_client_is_its_key_or_its_address(open_with):
     assert 900 < int(response.headers["retry-after"]) <= 1000
     assert recommend(client, **{"X-API-Key": OTHER_KEY}).status_code == 200
     assert [client.get(path).status_code for path in ("/livez", "/readyz", "/metrics") * 3] == [200] * 9
+    guesses = [recommend(client, **{"X-API-Key": f"guess-{number}"}).status_code for number in range(4)]
+    assert guesses == [401, 401, 429, 429]
+    refused = 'recjpq_requests_total{method="POST",route="/recommend",status="429"} 5.0'
+    assert refused in client.get("/metrics").text
     anybody = open_with(rate_limit=0.001, rate_burst=1)
     assert [recommend(anybody, **{"X-API-Key": key}).status_code for key in ("a", "b")] == [200, 429]
 

@@ -1,6 +1,7 @@
 """`POST /recommend/batch`: each answer is that of `/recommend`, each mistake its request's own."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -41,7 +42,13 @@ def test_answers_are_those_of_single_requests(client):
         assert same(result, client.post("/recommend", json=request).json()), request
 
 
+def rejections(client, reason):
+    [count] = re.findall(f'recjpq_rejections_total{{reason="{reason}"}} (.*)', client.get("/metrics").text)
+    return float(count)
+
+
 def test_each_mistake_is_its_requests_own(client):
+    before = rejections(client, "invalid_request"), rejections(client, "no_history")
     good = {"history": ["i1"], "k": 2}
     results = batch(
         client, good, {"history": ["i1"], "k": 0}, {"k": 3}, {"history": [3]},
@@ -57,6 +64,8 @@ def test_each_mistake_is_its_requests_own(client):
         [error.get("pointer") for error in result["errors"]] for result in results if "errors" in result
     ]
     assert pointers == [["/k"], [""], ["/history/0"], ["/k"], ["/filters/colour"], [""]]
+    assert rejections(client, "invalid_request") == before[0] + 6
+    assert rejections(client, "no_history") == before[1] + 1
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 from recjpq.new_items import codes_from_similar
 from service.app import create_app
-from tests.service.administration import add, ids, like, problem, recommended, retire, scores
+from tests.service.administration import HEADERS, add, ids, like, problem, recommended, retire, scores
 
 
 def test_an_added_item_is_recommended_like_those_it_is_like_and_described(managed):
@@ -118,6 +118,14 @@ def test_what_is_wrong_with_an_item_is_told_and_nothing_is_added(managed, item, 
     assert [wrong["pointer"] for wrong in response.json()["errors"]] == [pointer]
     assert "n1" not in ids(recommended(managed))
     assert not (managed_settings.state_path / "items.jsonl").exists()
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_json_has_no_number_for_is_no_metadata(managed, number):
+    body = '{"items": [{"item_id": "n1", "similar": ["i1"], "metadata": {"price": %s}}]}' % number  # noqa: UP031
+    response = managed.post("/items", content=body, headers=HEADERS)
+    assert problem(response) == (422, "invalid-request")
+    assert [wrong["pointer"] for wrong in response.json()["errors"]] == ["/items/0/metadata/price"]
 
 
 def test_the_limit_of_a_request(managed_settings, open_client):
