@@ -39,6 +39,11 @@ class DataConfig(_Section):
     time_column: str | None = Field(
         None, description="orders a user's rows; without it the file's order does"
     )
+    time_format: str | None = Field(
+        None,
+        min_length=1,
+        description="how to read times that are neither numbers nor ISO 8601, such as %d/%m/%Y %H:%M",
+    )
     metadata: Path | None = Field(None, description="CSV or Parquet file, one row per item")
     metadata_item_column: str = "item_id"
     list_columns: tuple[str, ...] = Field((), description="metadata columns whose text is a list of values")
@@ -169,6 +174,14 @@ class Config(_Section):
             raise ValueError(
                 "split.method is 'temporal', which needs the time of every interaction: "
                 "set data.time_column, or choose leave_one_out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _format_is_of_times(self) -> Self:
+        if self.data.time_format is not None and self.data.time_column is None:
+            raise ValueError(
+                f"data.time_format is {self.data.time_format!r}, the form of data.time_column: set that too"
             )
         return self
 

@@ -16,6 +16,7 @@ from training.files import fingerprint, is_made_from, replacing_directory, write
 
 OWN_INTEGERS = "the log's own integers"
 RESERVED_COLUMNS = ("item_id", "count")
+ISO_DATE = r"^\d{4}-\d{1,2}-\d{1,2}(?:[T ]|$)"  # polars guesses at any other, 01/02/2026 as in February
 CHUNK = 2**24  # rows whose ids are looked up at once
 
 
@@ -69,8 +70,9 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
 
 
 def _made_from(config: DataConfig, log_sha256: str) -> str:
-    lists = set() if config.list_columns else {"list_columns", "list_separator"}
-    columns = config.model_dump(mode="json", exclude={"interactions", "metadata", *lists})
+    absent = set() if config.list_columns else {"list_columns", "list_separator"}
+    absent |= set() if config.time_format else {"time_format"}
+    columns = config.model_dump(mode="json", exclude={"interactions", "metadata", *absent})
     metadata_sha256 = _sha256(config.metadata) if config.metadata else None
     return fingerprint("prepare 1", columns, log_sha256, metadata_sha256)
 
@@ -125,7 +127,7 @@ def _read_log(config: DataConfig) -> _Log:
     item_ids, items = _index(path, config.item_column, next(columns))
     if config.time_column is None:
         return _Log(user_ids, item_ids, users, items, None, None)
-    times, unit = _as_time(path, config.time_column, next(columns))
+    times, unit = _as_time(path, next(columns), config.time_format)
     return _Log(user_ids, item_ids, users, items, times.to_numpy(), unit)
 
 
@@ -186,8 +188,10 @@ def _as_text(path: Path, name: str, column: pl.Series) -> pl.Series:
     return text
 
 
-def _as_time(path: Path, name: str, column: pl.Series) -> tuple[pl.Series, str]:
+def _as_time(path: Path, column: pl.Series, time_format: str | None) -> tuple[pl.Series, str]:
     """Return int64 that orders as the column does, with its unit: microseconds, or the log's own integers."""
+    if time_format is not None:
+        return _by_format(path, column, time_format), MICROSECONDS
     if column.dtype.is_integer():
         return column.cast(pl.Int64), OWN_INTEGERS
     if column.dtype.is_float():  # fractional epoch seconds: microseconds keep their order
@@ -196,21 +200,46 @@ def _as_time(path: Path, name: str, column: pl.Series) -> tuple[pl.Series, str]:
         return column.cast(pl.Datetime("us")).cast(pl.Int64), MICROSECONDS
     if column.dtype != pl.String:
         raise DataError(
-            f"{path}: column {name!r} is {column.dtype}, expected numbers, dates or ISO 8601 text"
+            f"{path}: column {column.name!r} is {column.dtype}, expected numbers, dates or ISO 8601 text"
         )
-    frame = column.to_frame("text").with_columns(
-        number=pl.col("text").cast(pl.Int64, strict=False),
-        date=pl.col("text").str.to_datetime(time_unit="us", time_zone="UTC", strict=False).cast(pl.Int64),
+    numbers = column.cast(pl.Int64, strict=False)
+    if numbers.null_count() == 0:
+        return numbers, OWN_INTEGERS
+    return _by_iso(path, column), MICROSECONDS
+
+
+def _by_iso(path: Path, column: pl.Series) -> pl.Series:
+    advice = (
+        "integers, or ISO 8601 text such as 2026-11-24 or 2026-11-24T18:30:00Z; for dates in another form "
+        'set data.time_format, such as "%d/%m/%Y" where 24/11/2026 is in November'
     )
-    whole = frame["number"].null_count() == 0
-    parsed = frame["number"] if whole else frame["date"]
-    if count := parsed.null_count():
-        row = int(parsed.is_null().arg_max() or 0)
+    _refuse_unread(path, column, column.str.contains(ISO_DATE), advice)
+    times = column.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+    _refuse_unread(path, column, times.is_not_null(), advice + "; all with an offset from UTC, or none")
+    return times.cast(pl.Int64)
+
+
+def _by_format(path: Path, column: pl.Series, time_format: str) -> pl.Series:
+    if not (column.dtype.is_integer() or column.dtype == pl.String):
         raise DataError(
-            f"{path}: column {name!r} holds no readable time in {count} of {len(column)} rows "
-            f"(first: row {row + 1}, {column[row]!r}); expected integers or ISO 8601 text"
+            f"{path}: column {column.name!r} is {column.dtype}, expected text to read by data.time_format, "
+            f"which is {time_format!r}; leave it out"
         )
-    return parsed.alias("time"), OWN_INTEGERS if whole else MICROSECONDS
+    text = column.cast(pl.String)
+    known = time_format.replace(".%f", "%.f")  # Python's form; polars would take 5 tenths for 5 ns
+    times = text.str.to_datetime(known, time_unit="us", time_zone="UTC", strict=False)
+    _refuse_unread(path, text, times.is_not_null(), f"text of the form {time_format!r} (data.time_format)")
+    return times.cast(pl.Int64)
+
+
+def _refuse_unread(path: Path, column: pl.Series, read: pl.Series, expected: str) -> None:
+    if read.all():
+        return
+    row = int(read.arg_min() or 0)
+    raise DataError(
+        f"{path}: column {column.name!r} holds no readable time in {int((~read).sum())} of {len(column)} "
+        f"rows (first: row {row + 1}, {column[row]!r}); expected {expected}"
+    )
 
 
 def _item_table(log: _Log, config: DataConfig) -> tuple[pl.DataFrame, list[str]]:

@@ -77,6 +77,69 @@ def test_times_may_be_numbers_dates_or_iso_text(
     assert _sequences(_prepare(tmp_path, "user_id,item_id,t\n" + rows, time_column="t")) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("time_format", "times", "expected"),
+    [
+        ("%d/%m/%Y", ["03/02/2026", "01/03/2026", "02/01/2026"], ["z", "x", "y"]),
+        ("%m/%d/%Y", ["03/02/2026", "01/03/2026", "02/01/2026"], ["y", "z", "x"]),
+        ("%m/%d/%Y %H:%M", ["12/1/2010 8:26", "12/1/2010 8:02", "1/12/2010 23:00"], ["z", "y", "x"]),
+        ("%d.%m.%y %I:%M %p", ["1.2.26 1:00 PM", "1.2.26 12:30 AM", "1.2.26 11:00 AM"], ["y", "z", "x"]),
+        ("%d.%m.%Y %H:%M:%S.%f", ["1.2.2026 1:00:00.5", "1.2.2026 1:00:00.25", "1.2.2026 1:00:00.125"],
+         ["z", "y", "x"]),
+        ("%d/%m/%Y %H:%M %z", ["1/2/2026 10:00 +0200", "1/2/2026 9:00 +0000", "1/2/2026 8:30 +0000"],
+         ["x", "z", "y"]),
+        ("%d%m%Y", ["10022026", "11012026", "12122025"], ["z", "y", "x"]),
+    ],
+)  # fmt: skip
+def test_times_of_other_forms_are_read_by_a_format(
+    tmp_path: Path, time_format: str, times: list[str], expected: list[str]
+) -> None:
+    rows = "".join(f"a,{item},{time}\n" for item, time in zip("xyz", times, strict=True))
+    text = "user_id,item_id,t\n" + rows
+    assert _sequences(_prepare(tmp_path, text, time_column="t", time_format=time_format)) == [expected]
+
+
+@pytest.mark.parametrize("time", ["01/02/2026", "2026/02/01", "01-02-2026 10:00", "1.2.2026", "Feb 1, 2026"])
+def test_times_that_would_have_to_be_guessed_are_refused_and_the_way_out_is_told(
+    tmp_path: Path, time: str
+) -> None:
+    text = f'user_id,item_id,t\na,x,2026-01-01\na,y,"{time}"\n'
+    with pytest.raises(DataError) as error:
+        _prepare(tmp_path, text, time_column="t")
+    told = f"column 't' holds no readable time in 1 of 2 rows (first: row 2, {time!r}); expected integers, or"
+    assert told in str(error.value)
+    assert 'set data.time_format, such as "%d/%m/%Y"' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("time_format", "message"),
+    [
+        ("%m/%d/%Y", "in 1 of 2 rows (first: row 2, '13/02/2026'); expected text of the form '%m/%d/%Y'"),
+        ("%d/%m/%Y %H:%M", "in 2 of 2 rows (first: row 1, '01/02/2026'); expected text of the form"),
+        ("no format", "in 2 of 2 rows (first: row 1, '01/02/2026'); expected text of the form 'no format'"),
+    ],
+)
+def test_a_format_that_does_not_fit_is_refused(tmp_path: Path, time_format: str, message: str) -> None:
+    text = "user_id,item_id,t\na,x,01/02/2026\na,y,13/02/2026\n"
+    with pytest.raises(DataError) as error:
+        _prepare(tmp_path, text, time_column="t", time_format=time_format)
+    assert f"column 't' holds no readable time {message}" in str(error.value)
+
+
+def test_a_format_for_times_that_are_no_text_is_refused(tmp_path: Path) -> None:
+    text = "user_id,item_id,t\na,x,1.5\n"
+    with pytest.raises(DataError, match=r"column 't' is Float64, expected text .*'%Y'; leave it out"):
+        _prepare(tmp_path, text, time_column="t", time_format="%Y")
+
+
+def test_times_with_an_offset_and_without_are_not_mixed(tmp_path: Path) -> None:
+    text = "user_id,item_id,t\na,x,2026-01-01T10:00:00Z\na,y,2026-01-01T10:00:00\n"
+    with pytest.raises(
+        DataError, match=r"row 2, '2026-01-01T10:00:00'.*all with an offset from UTC, or none"
+    ):
+        _prepare(tmp_path, text, time_column="t")
+
+
 def test_parquet_with_dates_is_read_as_csv_is(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     frame = pl.DataFrame({"u": [1, 1], "i": [7, 8], "t": ["2026-01-02T00:00:00", "2026-01-01T00:00:00"]})
@@ -193,6 +256,13 @@ def test_datasets_without_lists_are_those_of_earlier_releases(tmp_path: Path) ->
     plain = _prepare(tmp_path, log, metadata=metadata).fingerprint
     assert _prepare(tmp_path, log, metadata=metadata, list_separator=";").fingerprint == plain
     assert _prepare(tmp_path, log, metadata=metadata, list_columns=["tags"]).fingerprint != plain
+
+
+def test_a_format_makes_another_dataset(tmp_path: Path) -> None:
+    log = "user_id,item_id,t\na,x,2026-01-02\na,y,2026-03-01\n"
+    plain = _prepare(tmp_path, log, time_column="t")
+    assert _sequences(plain) == [["x", "y"]]
+    assert _sequences(_prepare(tmp_path, log, time_column="t", time_format="%Y-%d-%m")) == [["y", "x"]]
 
 
 @pytest.mark.parametrize(
