@@ -11,10 +11,12 @@ BENCH ?=
 STACK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test browser check stack bench bench-service clean
+.PHONY: help install demo serve test browser check stack bench bench-service clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.installed-training ## install what trains and serves into .venv
 
 demo: .venv/.installed-training ## train on MovieLens-100K, then serve at http://127.0.0.1:8000
 	.venv/bin/recjpq-train download runs/demo/data

@@ -113,6 +113,7 @@ def test_the_settings_that_it_names_exist_with_their_defaults() -> None:
 def test_the_configuration_that_it_shows_is_valid() -> None:
     (shown,) = _fenced("toml")
     assert Config.model_validate(tomllib.loads(shown)).train.loss == "sampled_softmax"
+    assert f"```toml\n{shown}```" in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 
 
 def test_the_training_documentation_lists_every_setting_with_its_default() -> None:

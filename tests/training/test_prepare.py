@@ -1,5 +1,6 @@
 """`prepare`: what a log becomes, and what it says of a log that it cannot use."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,18 @@ def test_times_of_other_forms_are_read_by_a_format(
     rows = "".join(f"a,{item},{time}\n" for item, time in zip("xyz", times, strict=True))
     text = "user_id,item_id,t\n" + rows
     assert _sequences(_prepare(tmp_path, text, time_column="t", time_format=time_format)) == [expected]
+
+
+def test_the_times_that_the_documentation_shows_are_read(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "training.md"
+    section = page.read_text(encoding="utf-8").partition("### Times")[2].partition("\n## ")[0]
+    iso = re.findall(r"`(2026-11-24.*?)`", section)
+    others = re.findall(r"^\| `(.*)` \| `(.*%.*)` \|$", section, flags=re.MULTILINE)
+    assert (len(iso), len(others)) == (5, 6)
+    for time, time_format in [*((time, None) for time in iso), *others]:
+        text = f"user_id,item_id,t\na,x,{time}\n"
+        dataset = _prepare(tmp_path, text, time_column="t", time_format=time_format)
+        assert dataset.format_time(int(dataset.times[0])).startswith("2026-11-24T")
 
 
 @pytest.mark.parametrize("time", ["01/02/2026", "2026/02/01", "01-02-2026 10:00", "1.2.2026", "Feb 1, 2026"])
