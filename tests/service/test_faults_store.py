@@ -302,31 +302,34 @@ def test_a_full_disk_refuses_writes_and_loses_nothing(start_service, tmp_path, e
     connection.close()
 
 
-def test_users_never_mix(store_kind, redis_servers, tmp_path, open_on):
-    """Sixty users at once over HTTP: whatever a user is told came from that user."""
+def test_users_never_mix(store_kind, redis_servers, tmp_path, start_service):
+    """Thirty users at once, asking now this worker, now that: what a user is told came from that user."""
     url = f"sqlite:///{tmp_path}/mix.sqlite3" if store_kind == "sqlite" else redis_servers(store_kind).url
-    client = open_on(url, store_max_events=20)
+    service = start_service(store_url=url, store_max_events=20, workers=2, store_read_timeout_s=10,
+                            store_write_timeout_s=10)  # fmt: skip
     prefix = tmp_path.name
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()  # than any deletion of the test
 
-    async def live(number: int) -> None:
+    async def live(client: httpx.AsyncClient, number: int) -> None:
         user, written = f"{prefix}-{number}", list[str]()
-        for step in range(12):
+        for step in range(8):
             item = f"of-{number}-{step}"
             events = {"events": [{"item_id": item, "event_id": str(step), "timestamp": later}]}
-            response = await client.http.post(f"/users/{user}/events", json=events)
+            response = await client.post(f"/users/{user}/events", json=events)
             assert response.json() == {"stored": 1, "duplicate": 0, "stale": 0, "unknown": 1}
             written.append(item)
-            if step == number % 12:
-                assert (await client.http.delete(f"/users/{user}/events")).status_code == 204
+            if step == number % 8:
+                assert (await client.delete(f"/users/{user}/events")).status_code == 204
                 written.clear()
-            response = await client.http.get(f"/users/{user}/events")
+            response = await client.get(f"/users/{user}/events")
             assert [event["item_id"] for event in response.json()["events"]] == written
-            response = await client.http.post("/recommend", json={"user_id": user, "history": ["i1"]})
+            response = await client.post("/recommend", json={"user_id": user, "history": ["i1"]})
             assert response.json()["degraded"] == []
             assert response.json()["history"]["unknown_items"] == written
 
     async def all_at_once() -> None:
-        await asyncio.gather(*(live(number) for number in range(60)))
+        one_request_each = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(base_url=service.url, timeout=30, limits=one_request_each) as client:
+            await asyncio.gather(*(live(client, number) for number in range(30)))
 
-    client.runner.run(all_at_once())
+    asyncio.run(all_at_once())

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from service.model import load_model
 WORKERS, WAITING = 2, 8
 BODY = {"history": ["i1", "i2", "i3", "i4", "i5"], "k": 3}  # of the model's full length
 GROWTH_BYTES = 8 * 2**20
+OVERLOADED = "urn:recjpq:problem:overloaded"
 
 
 class GatedEncoder:
@@ -151,3 +153,42 @@ def test_what_nobody_waits_for_any_more_is_not_computed(overloaded):
         assert registry.get_sample_value("recjpq_queue_depth") == 0
 
     client.runner.run(run())
+
+
+def test_a_process_that_is_asked_for_far_more_than_it_can_answers_what_it_takes(start_service):
+    """Over sockets: batches with explanations, from forty clients at once."""
+    service = start_service(inference_workers=1, queue_limit=2)
+    heavy = {"requests": [{**BODY, "include": ["explanation"]}] * 100}
+    answers: list[httpx.Response] = []
+
+    async def keep_asking(client: httpx.AsyncClient) -> None:
+        answers.extend([await client.post("/recommend/batch", json=heavy) for _ in range(5)])
+
+    async def overload() -> list[float]:
+        limits = httpx.Limits(max_connections=50)
+        async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits) as client:
+            asking = [asyncio.create_task(keep_asking(client)) for _ in range(40)]
+            alive = []
+            while not all(task.done() for task in asking):
+                alive.append((await client.get("/livez")).elapsed.total_seconds())
+            await asyncio.gather(*asking)
+            return alive
+
+    before = resident_bytes(service.process.pid)
+    alive = asyncio.run(overload())
+    statuses = {response.status_code for response in answers}
+    assert statuses == {200, 503}
+    for response in answers:
+        if response.status_code == 503:
+            assert (response.json()["type"], response.headers["retry-after"]) == (OVERLOADED, "1")
+        else:
+            assert all(len(result["items"]) == 3 for result in response.json()["results"])
+    assert alive  # it went on answering what costs nothing
+    assert resident_bytes(service.process.pid) - before < 64 * 2**20
+    assert httpx.post(f"{service.url}/recommend", json=BODY).status_code == 200  # at once
+
+
+def resident_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    [kibibytes] = [line.split()[1] for line in status if line.startswith("VmRSS")]
+    return int(kibibytes) * 1024
