@@ -127,6 +127,9 @@ def _environment(ports: Mapping[str, int], key: str) -> dict[str, str]:
         "RECJPQ_ADMIN_KEY": f"admin-{key}",
         "RECJPQ_MODEL_PATH": "/app/runs/demo/artifacts",
         "TRAIN_CONFIG": "configs/demo.toml",
+        # docker-compose 1 would else build every stage, also those of the other images.
+        "DOCKER_BUILDKIT": "1",
+        "COMPOSE_DOCKER_CLI_BUILD": "1",
     }
 
 
