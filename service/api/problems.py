@@ -162,6 +162,7 @@ def _problem_of(request: Request, error: ServiceError) -> Problem:
 
 
 def _response(document: Problem, headers: dict[str, str] | None) -> Response:
+    headers = {"Cache-Control": "no-store"} | (headers or {})  # else caches may keep a 404 as they like
     return Response(
         document.model_dump_json(exclude_none=True), document.status, headers=headers, media_type=MEDIA_TYPE
     )

@@ -18,6 +18,7 @@ def problem(response, status):
     """Check that a response is a problem document, and return it."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
     document = response.json()
     assert document["status"] == status
     assert document["request_id"] == response.headers["x-request-id"]
