@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from training.config import TrainConfig
 from training.embedding import ItemEmbedding, RecJPQEmbedding
+from training.loss_in_chunks import total_in_chunks
 from training.score_softmax import score_softmax
 
 Loss = Callable[[ItemEmbedding, Tensor, Tensor], Tensor]
@@ -91,11 +92,16 @@ def gbce(embedding: ItemEmbedding, states: Tensor, targets: Tensor, *, negatives
     """
     num_items = len(embedding.item_codes)
     drawn = torch.randint(num_items, (len(targets), negatives), device=targets.device)
-    candidates = torch.cat([targets[:, None], drawn], dim=1)
-    scores = embedding.score_candidates(states, candidates)
     alpha = min(1.0, negatives / (num_items - 1))
     beta = t * (alpha - 1.0) + 1.0
-    positive = beta * functional.softplus(-scores[:, 0])
-    accidental = drawn == targets[:, None]
-    negative = functional.softplus(scores[:, 1:]).masked_fill(accidental, 0.0).sum(dim=1)
-    return ((positive + negative) / (1 + negatives)).mean()
+
+    def total(states: Tensor, tokens: slice) -> Tensor:
+        own, others = targets[tokens, None], drawn[tokens]
+        scores = embedding.score_candidates(states, torch.cat([own, others], dim=1))
+        positive = beta * functional.softplus(-scores[:, 0])
+        negative = functional.softplus(scores[:, 1:]).masked_fill(others == own, 0.0).sum(dim=1)
+        return ((positive + negative) / (1 + negatives)).sum()
+
+    if states.is_cpu and isinstance(embedding, RecJPQEmbedding):
+        return total_in_chunks(total, states, embedding.sub_embeddings) / len(states)
+    return total(states, slice(None)) / len(states)
