@@ -17,6 +17,10 @@ from training.files import fingerprint, is_made_from, replacing_directory, write
 OWN_INTEGERS = "the log's own integers"
 RESERVED_COLUMNS = ("item_id", "count")
 ISO_DATE = r"^\d{4}-\d{1,2}-\d{1,2}(?:[T ]|$)"  # polars guesses at any other, 01/02/2026 as in February
+READABLE_TIMES = (
+    "integers, or ISO 8601 text such as 2026-11-24 or 2026-11-24T18:30:00Z; for dates in another form set "
+    'data.time_format, such as "%d/%m/%Y" where 24/11/2026 is in November'
+)
 CHUNK = 2**24  # rows whose ids are looked up at once
 
 
@@ -98,6 +102,18 @@ def _scan(path: Path) -> pl.LazyFrame:
     return readers[path.suffix.lower()](path)
 
 
+def _collect(path: Path, *names: str) -> pl.DataFrame:
+    """Read columns, by default all."""
+    columns = names or pl.all()
+    try:
+        return _scan(path).select(columns).collect()
+    except pl.exceptions.ComputeError:
+        if path.suffix.lower() != ".csv":
+            raise
+    # The first rows say what a column is, and a later one did not agree: look at all of them.
+    return pl.scan_csv(path, infer_schema_length=None).select(columns).collect()
+
+
 @dataclass(frozen=True, slots=True)
 class _Log:
     """The log in the file's order: 16 bytes a row, whatever its ids are.
@@ -134,13 +150,12 @@ def _read_log(config: DataConfig) -> _Log:
 def _columns(path: Path, names: Sequence[str]) -> Iterator[pl.Series]:
     """Read columns one by one; raises DataError for a missing column, no rows or a null."""
     try:
-        frame = _scan(path)
-        found = frame.collect_schema().names()
+        found = _scan(path).collect_schema().names()
         for name in names:
             if name not in found:
                 raise DataError(f"{path}: no column {name!r}, found {', '.join(found)}")
         for name in names:
-            column = frame.select(name).collect()[name]
+            column = _collect(path, name)[name]
             if column.is_empty():
                 raise DataError(f"{path}: found 0 rows, expected at least one interaction")
             _refuse_nulls(path, name, column)
@@ -205,18 +220,11 @@ def _as_time(path: Path, column: pl.Series, time_format: str | None) -> tuple[pl
     numbers = column.cast(pl.Int64, strict=False)
     if numbers.null_count() == 0:
         return numbers, OWN_INTEGERS
-    return _by_iso(path, column), MICROSECONDS
-
-
-def _by_iso(path: Path, column: pl.Series) -> pl.Series:
-    advice = (
-        "integers, or ISO 8601 text such as 2026-11-24 or 2026-11-24T18:30:00Z; for dates in another form "
-        'set data.time_format, such as "%d/%m/%Y" where 24/11/2026 is in November'
-    )
-    _refuse_unread(path, column, column.str.contains(ISO_DATE), advice)
+    _refuse_unread(path, column, column.str.contains(ISO_DATE) | numbers.is_not_null(), READABLE_TIMES)
     times = column.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-    _refuse_unread(path, column, times.is_not_null(), advice + "; all with an offset from UTC, or none")
-    return times.cast(pl.Int64)
+    alike = f"{READABLE_TIMES}; all of one kind, with an offset from UTC in all rows or in none"
+    _refuse_unread(path, column, times.is_not_null(), alike)
+    return times.cast(pl.Int64), MICROSECONDS
 
 
 def _by_format(path: Path, column: pl.Series, time_format: str) -> pl.Series:
@@ -266,7 +274,7 @@ def _item_table(log: _Log, config: DataConfig) -> tuple[pl.DataFrame, list[str]]
 def read_table(path: Path) -> pl.DataFrame:
     """Read a whole CSV or Parquet file; raises DataError when it cannot be."""
     try:
-        return _scan(path).collect()
+        return _collect(path)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
 

@@ -61,6 +61,18 @@ def test_items_are_numbered_by_id_and_counted(tmp_path: Path) -> None:
     assert items.to_dicts() == [{"item_id": "10", "count": 3}, {"item_id": "9", "count": 1}]
 
 
+def test_ids_may_begin_as_numbers_and_go_on_as_text(tmp_path: Path) -> None:
+    rows = "".join(f"{n},{n}\n" for n in range(1000, 1200))
+    log, metadata = (
+        "user_id,item_id\n" + rows + "anna,x9\nanna,1001\n",
+        "item_id,size\n" + rows + "x9,large\n",
+    )
+    dataset = _prepare(tmp_path, log, metadata=metadata)
+    assert _sequences(dataset)[-1] == ["x9", "1001"]
+    items = {row["item_id"]: row for row in pl.read_parquet(dataset.path / "items.parquet").to_dicts()}
+    assert (items["x9"]["size"], items["1001"]["size"]) == ("large", "1001")
+
+
 @pytest.mark.parametrize(
     ("times", "expected"),
     [
@@ -148,7 +160,7 @@ def test_a_format_for_times_that_are_no_text_is_refused(tmp_path: Path) -> None:
 def test_times_with_an_offset_and_without_are_not_mixed(tmp_path: Path) -> None:
     text = "user_id,item_id,t\na,x,2026-01-01T10:00:00Z\na,y,2026-01-01T10:00:00\n"
     with pytest.raises(
-        DataError, match=r"row 2, '2026-01-01T10:00:00'.*all with an offset from UTC, or none"
+        DataError, match=r"row 2, '2026-01-01T10:00:00'.*with an offset from UTC in all rows or in none"
     ):
         _prepare(tmp_path, text, time_column="t")
 
@@ -175,6 +187,10 @@ def test_parquet_with_dates_is_read_as_csv_is(tmp_path: Path) -> None:
         (
             "user_id,item_id,t\na,x,2026-01-01\na,y,soon\na,z,later\n",
             "column 't' holds no readable time in 2 of 3 rows (first: row 2, 'soon')",
+        ),
+        (
+            "user_id,item_id,t\n" + "a,x,1\n" * 200 + "a,y,01/02/2026\n",
+            "column 't' holds no readable time in 1 of 201 rows (first: row 201, '01/02/2026')",
         ),
         ("user_id,item_id,t\n1.5,x,1\n", "column 'user_id' is Float64, expected text or integers as ids"),
     ],
