@@ -178,7 +178,7 @@ def _from_log(
 
 def _from_similar(path: Path, key: str, dataset: Dataset, item_codes: ItemCodes) -> NewItems:
     """Read pairs of a new item's id and `similar_item_id`, with a `weight` where there is that column."""
-    pairs = read_table(path)
+    pairs = read_table(path, ids=[key, SIMILAR])
     if key not in pairs.columns:
         raise DataError(f"{path}: no column {key!r}, found {', '.join(pairs.columns)}")
     similar = _positions(pairs[SIMILAR].cast(pl.String), _known_ids(dataset))

@@ -1,6 +1,6 @@
 """The stage `prepare`: an interaction log to memory-mapped sequences and an item vocabulary."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,9 +102,17 @@ def _scan(path: Path) -> pl.LazyFrame:
     return readers[path.suffix.lower()](path)
 
 
-def _collect(path: Path, *names: str) -> pl.DataFrame:
-    """Read columns, by default all."""
-    columns = names or pl.all()
+def _collect(path: Path, *names: str, ids: Collection[str] = ()) -> pl.DataFrame:
+    """Read columns, by default all; of a CSV those that are ids as they are written: 007 is not 7."""
+    frame = _collect_as_inferred(path, names or pl.all())
+    integers = [name for name in ids if name in frame.columns and frame[name].dtype.is_integer()]
+    if not integers or path.suffix.lower() != ".csv":
+        return frame
+    as_text = dict.fromkeys(integers, pl.String)
+    return frame.with_columns(pl.scan_csv(path, schema_overrides=as_text).select(integers).collect())
+
+
+def _collect_as_inferred(path: Path, columns: Sequence[str] | pl.Expr) -> pl.DataFrame:
     try:
         return _scan(path).select(columns).collect()
     except pl.exceptions.ComputeError:
@@ -135,10 +143,8 @@ class _Log:
 def _read_log(config: DataConfig) -> _Log:
     """Read one column after another, so that no more than one is there in the file's own form."""
     path = config.interactions
-    names = [config.user_column, config.item_column]
-    if config.time_column is not None:
-        names.append(config.time_column)
-    columns = _columns(path, names)
+    ids = [config.user_column, config.item_column]
+    columns = _columns(path, [*ids, config.time_column] if config.time_column else ids, ids)
     user_ids, users = _index(path, config.user_column, next(columns))
     item_ids, items = _index(path, config.item_column, next(columns))
     if config.time_column is None:
@@ -147,15 +153,15 @@ def _read_log(config: DataConfig) -> _Log:
     return _Log(user_ids, item_ids, users, items, times.to_numpy(), unit)
 
 
-def _columns(path: Path, names: Sequence[str]) -> Iterator[pl.Series]:
-    """Read columns one by one; raises DataError for a missing column, no rows or a null."""
+def _columns(path: Path, names: Sequence[str], ids: Collection[str]) -> Iterator[pl.Series]:
+    """Read columns one by one, some of which are ids; raises DataError for a missing column, no rows or a null."""
     try:
         found = _scan(path).collect_schema().names()
         for name in names:
             if name not in found:
                 raise DataError(f"{path}: no column {name!r}, found {', '.join(found)}")
         for name in names:
-            column = _collect(path, name)[name]
+            column = _collect(path, name, ids=ids)[name]
             if column.is_empty():
                 raise DataError(f"{path}: found 0 rows, expected at least one interaction")
             _refuse_nulls(path, name, column)
@@ -271,10 +277,10 @@ def _item_table(log: _Log, config: DataConfig) -> tuple[pl.DataFrame, list[str]]
     return items.join(metadata, left_on="item_id", right_on=key, how="left", maintain_order="left"), warnings
 
 
-def read_table(path: Path) -> pl.DataFrame:
-    """Read a whole CSV or Parquet file; raises DataError when it cannot be."""
+def read_table(path: Path, *, ids: Collection[str] = ()) -> pl.DataFrame:
+    """Read a whole CSV or Parquet file, some columns of which are ids; raises DataError when it cannot be."""
     try:
-        return _collect(path)
+        return _collect(path, ids=ids)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
 
@@ -288,7 +294,7 @@ def column_names(path: Path) -> list[str]:
 
 
 def _read_metadata(path: Path, key: str) -> pl.DataFrame:
-    metadata = read_table(path)
+    metadata = read_table(path, ids=[key])
     if key not in metadata.columns:
         raise DataError(f"{path}: no column {key!r}, found {', '.join(metadata.columns)}")
     if taken := [name for name in metadata.columns if name in RESERVED_COLUMNS and name != key]:

@@ -203,6 +203,16 @@ def test_a_bad_log_is_refused_naming_file_column_and_rows(tmp_path: Path, text: 
     assert not (tmp_path / "dataset").exists()
 
 
+def test_ids_of_a_csv_stay_as_they_are_written(tmp_path: Path) -> None:
+    log, metadata = "user_id,item_id\n01,007\n01,7\n1,7\n", "item_id,title\n007,Seven\n7,7\n"
+    dataset = _prepare(tmp_path, log, metadata=metadata)
+    items = pl.read_parquet(dataset.path / "items.parquet")
+    assert items["item_id"].to_list() == ["007", "7"]
+    assert items["title"].to_list() == ["Seven", "7"]
+    assert items["count"].to_list() == [1, 2]
+    assert pl.read_parquet(dataset.path / "users.parquet")["user_id"].to_list() == ["01", "1"]
+
+
 def test_a_missing_file_and_an_unknown_suffix_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.csv: no such file"):
         prepare(DataConfig(interactions=tmp_path / "absent.csv"), tmp_path / "dataset")
