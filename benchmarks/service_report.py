@@ -1,4 +1,4 @@
-"""The service's results as a reader sees them: the README's table, made from the JSON file.
+"""The service's results as a reader sees them: the tables of README and docs, made from the JSON file.
 
 python -m benchmarks.service_report [runs/bench/service.json]
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import KINDS, renew, short, size
+from benchmarks.report import renew, short, size
 
 BEGIN, END = "<!-- service:begin -->", "<!-- service:end -->"
 STAGES = ("store", "queue", "encode", "score", "respond")
@@ -19,22 +19,35 @@ Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Renew the table from a results' file."""
+    """Renew the tables from a results' file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.service_report", description=__doc__)
     parser.add_argument("results", type=Path, nargs="?", default=Path("runs/bench/service.json"))
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    parser.add_argument("--details", type=Path, default=Path("docs/operations.md"))
     options = parser.parse_args(arguments)
+    results = json.loads(options.results.read_text())
     try:
-        renew(options.readme, BEGIN, END, markdown(json.loads(options.results.read_text())))
+        renew(options.readme, BEGIN, END, summary(results))
+        renew(options.details, BEGIN, END, details(results))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def markdown(results: Row) -> str:
-    """Return all tables, with where, when and how they were measured."""
+def summary(results: Row) -> str:
+    """Return what a front page needs: the highest rates, with where, when and how they were measured."""
     parts = [_provenance(results), _table(_HEADINGS, [_service(row) for row in results["services"]])]
+    if results["peer"]:
+        parts += [_peer(results["peer"])]
+    if results["single"]:
+        parts += [_single(results["single"])]
+    return "\n\n".join(parts)
+
+
+def details(results: Row) -> str:
+    """Return the tables at given rates and of the stages."""
+    parts = [f"Measured on {results['date']} on {results['machine']['cpu']}, as the README's table."]
     if fixed := [cells for row in results["services"] for cells in _fixed(row)]:
         parts += ["At given rates, whatever comes of it:", _table(_FIXED_HEADINGS, fixed)]
     parts += [
@@ -45,10 +58,6 @@ def markdown(results: Row) -> str:
             [_stages(row) for row in results["services"]],
         ),
     ]
-    if results["peer"]:
-        parts += [_peer(results["peer"])]
-    if results["single"]:
-        parts += [_single(results["single"])]
     return "\n\n".join(parts)
 
 
@@ -73,7 +82,7 @@ def _provenance(results: Row) -> str:
 
 def _name(row: Row) -> str:
     workers = f", {row['workers']} workers" if row["workers"] > 1 else ""
-    return f"{KINDS[row['kind']]} {size(row['items'])}, {row['store']}{workers}"
+    return f"{row['kind']} {size(row['items'])}, {row['store']}{workers}"
 
 
 def _service(row: Row) -> list[str]:

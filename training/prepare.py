@@ -154,7 +154,7 @@ def _read_log(config: DataConfig) -> _Log:
 
 
 def _columns(path: Path, names: Sequence[str], ids: Collection[str]) -> Iterator[pl.Series]:
-    """Read columns one by one, some of which are ids; raises DataError for a missing column, no rows or a null."""
+    """Read columns one by one, some of which are ids; raises DataError for one missing, no rows or a null."""
     try:
         found = _scan(path).collect_schema().names()
         for name in names:

@@ -202,14 +202,16 @@ def test_quick_run_measures_the_service_and_its_peer(results):
 
 
 def test_report_renews_only_what_is_between_the_marks(results, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{service_report.BEGIN}\nstale\n{service_report.END}\nafter\n")
-    assert service_report.main([str(results), "--readme", str(readme)]) == 0
-    text = readme.read_text()
-    assert text.startswith(f"before\n{service_report.BEGIN}\nMeasured on 20")
-    assert text.endswith(f"{service_report.END}\nafter\n")
-    assert "| trained 60, sqlite | " in text
-    assert "stale" not in text
+    readme, details = tmp_path / "README.md", tmp_path / "operations.md"
+    for path in (readme, details):
+        path.write_text(f"before\n{service_report.BEGIN}\nstale\n{service_report.END}\nafter\n")
+    assert service_report.main([str(results), "--readme", str(readme), "--details", str(details)]) == 0
+    for path in (readme, details):
+        text = path.read_text()
+        assert text.startswith(f"before\n{service_report.BEGIN}\nMeasured on 20")
+        assert text.endswith(f"{service_report.END}\nafter\n")
+        assert "| trained 60, sqlite | " in text
+        assert "stale" not in text
 
 
 def test_a_peer_with_other_answers_is_not_measured(monkeypatch, tmp_path, capsys):
