@@ -19,6 +19,7 @@ from recjpq.attributes import Filters
 from recjpq.errors import ScoringError
 from recjpq.scoring import ItemIndices, ScoreTables, TopK
 from service.errors import ClientGoneError, DeadlineError, OverloadedError
+from service.explanation import Contributions, above_mean, newest_distinct
 from service.model import Model
 from service.popular import popular_among
 from service.timings import Timings
@@ -57,21 +58,6 @@ class Job:
     def positions(self) -> int:
         """Its work: positions to encode, with what a row costs besides."""
         return (len(self.history) + ROW_POSITIONS) * (1 + min(self.explained, len(self.history)))
-
-
-@dataclass(frozen=True, slots=True)
-class Contributions:
-    """What each item of a history contributed to each result: score with it, less score without it.
-
-    Scores count from the mean over the catalogue, so that what all items gain is no contribution.
-
-    Attributes:
-        history: distinct item indices, the newest first, int32 (n,).
-        scores: float32 (results, n).
-    """
-
-    history: ItemIndices
-    scores: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,17 +315,17 @@ class InferencePool:
         best = _top_k(job, tables)
         if not job.explained:
             return Outcome(best)
-        distinct = _newest_distinct(job.history, job.explained)
+        distinct = newest_distinct(job.history, job.explained)
         without = [job.history[job.history != item] for item in distinct]
         scores = np.zeros((len(distinct), len(best.ids)), dtype=np.float32)
-        whole = _above_mean(job.model, tables, best.ids)[0]
+        whole = above_mean(job.model, tables, best.ids)[0]
         left = [row for row, history in enumerate(without) if len(history)]
         width = max(1, self._batch_positions // len(job.history))
         for start in range(0, len(left), width):
             ticket.check()
             rows = left[start : start + width]
             encoded = self._encode_histories(job.model, [without[row] for row in rows])
-            scores[rows] = _above_mean(job.model, encoded, best.ids)
+            scores[rows] = above_mean(job.model, encoded, best.ids)
         return Outcome(best, Contributions(distinct, (whole - scores).T))
 
 
@@ -385,19 +371,3 @@ def _allowed(job: Job, num_items: int) -> list[ItemIndices] | npt.NDArray[np.boo
     if job.candidates is None:
         return allowed[:num_items]
     return [job.candidates[allowed[job.candidates]]]
-
-
-def _newest_distinct(history: ItemIndices, limit: int) -> ItemIndices:
-    distinct = list(dict.fromkeys(history[::-1].tolist()))[:limit]
-    return np.array(distinct, dtype=np.int32)
-
-
-def _above_mean(model: Model, score_tables: ScoreTables, items: ItemIndices) -> npt.NDArray[np.float32]:
-    """Return items' scores less the mean score over the catalogue, (B, items)."""
-    tables = np.asarray(score_tables)
-    num_splits, num_sub_ids = tables.shape[1:]
-    codes = model.catalogue.item_codes[items]  # (items, M)
-    scores = tables[:, np.arange(num_splits), codes].sum(axis=2)
-    means = np.einsum("bmv,mv->b", tables, model.catalogue.sub_id_shares[:, :num_sub_ids])
-    above: npt.NDArray[np.float32] = (scores - means[:, None]).astype(np.float32)
-    return above

@@ -13,8 +13,9 @@ from recjpq.attributes import Filters
 from recjpq.errors import FilterError
 from recjpq.scoring import ItemIndices, TopK
 from service.errors import DeadlineError, NoHistoryError, StoreUnavailableError
+from service.explanation import Contributions
 from service.history import History
-from service.inference import Contributions, InferencePool, Job, Outcome
+from service.inference import InferencePool, Job, Outcome
 from service.model import Model
 from service.popular import popular
 from service.store import SequenceStore

@@ -23,7 +23,7 @@ from service.api.schemas.recommend import (
     RecommendResponse,
 )
 from service.errors import InvalidRequestError, MalformedBodyError, ServiceError, Violation
-from service.inference import Contributions
+from service.explanation import Contributions
 from service.recommender import Recommendation, Recommender, Refusal
 from service.serving import Serving
 from service.settings import Settings
