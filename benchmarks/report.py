@@ -1,4 +1,4 @@
-"""The results as a reader sees them: the README's tables and the plot, both made from the JSON file.
+"""The results as a reader sees them: the tables of README and docs and the plot, made from the JSON file.
 
 python -m benchmarks.report [runs/bench/scoring.json]
 """
@@ -28,28 +28,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("results", type=Path, nargs="?", default=Path("runs/bench/scoring.json"))
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    parser.add_argument("--details", type=Path, default=Path("docs/scoring.md"))
     parser.add_argument("--plot", type=Path, default=Path("docs/scoring.svg"))
     options = parser.parse_args(arguments)
+    results = json.loads(options.results.read_text())
+    plot(results, options.plot)
+    print(f"written: {options.plot}")
     try:
-        publish(options.results, options.readme, options.plot)
+        renew(options.readme, BEGIN, END, summary(results))
+        renew(options.details, BEGIN, END, details(results))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-def publish(
-    results: Path, readme: Path = Path("README.md"), picture: Path = Path("docs/scoring.svg")
-) -> None:
-    """Write the tables between the README's two marks, and the plot.
-
-    Raises:
-        ValueError: the README lacks the marks.
-    """
-    found = json.loads(results.read_text())
-    plot(found, picture)
-    print(f"written: {picture}")
-    renew(readme, BEGIN, END, markdown(found))
 
 
 def renew(readme: Path, begin: str, end: str, content: str) -> None:
@@ -66,15 +57,17 @@ def renew(readme: Path, begin: str, end: str, content: str) -> None:
     print(f"written: {readme}")
 
 
-def markdown(results: Row) -> str:
-    """Return all tables, with where, when and how they were measured."""
-    parts = [_provenance(results)]
-    ks = sorted({row["k"] for row in results["latency"]})
-    for k, caches in (*((k, "warm") for k in ks), (ks[0], "cold")):
-        parts += [
-            f"Top {k}, one query at a time on one core, {caches}; milliseconds, median (99th percentile):",
-            _latency(results, k, caches),
-        ]
+def summary(results: Row) -> str:
+    """Return what a front page needs: the shortest lists, with where, when and how they were measured."""
+    return "\n\n".join([_provenance(results), *_latencies(results, _ks(results)[0], "warm")])
+
+
+def details(results: Row) -> str:
+    """Return every other table."""
+    parts = [f"Measured on {results['date']} on {results['machine']['cpu']}, as the README's table."]
+    first, *others = _ks(results)
+    for k, caches in (*((k, "warm") for k in others), (first, "cold")):
+        parts += _latencies(results, k, caches)
     if results.get("worst_case"):
         parts += [
             "The worst case: this project's time over its own plain scan's, which looks at every item, query "
@@ -94,6 +87,17 @@ def markdown(results: Row) -> str:
             _filters(results),
         ]
     return "\n\n".join(parts)
+
+
+def _ks(results: Row) -> list[int]:
+    return sorted({row["k"] for row in results["latency"]})
+
+
+def _latencies(results: Row, k: int, caches: str) -> list[str]:
+    return [
+        f"Top {k}, one query at a time on one core, {caches}; milliseconds, median (99th percentile):",
+        _latency(results, k, caches),
+    ]
 
 
 def _provenance(results: Row) -> str:

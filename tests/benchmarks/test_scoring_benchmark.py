@@ -207,19 +207,21 @@ def test_every_method_is_measured(results):
 
 
 def test_report_renews_only_what_is_between_the_marks(results, tmp_path):
-    readme, picture = tmp_path / "README.md", tmp_path / "docs" / "scoring.svg"
-    readme.write_text(f"before\n{report.BEGIN}\nstale\n{report.END}\nafter\n")
-    arguments = [str(results), "--readme", str(readme), "--plot", str(picture)]
+    readme, details, picture = tmp_path / "README.md", tmp_path / "scoring.md", tmp_path / "docs" / "plot.svg"
+    for path in (readme, details):
+        path.write_text(f"before\n{report.BEGIN}\nstale\n{report.END}\nafter\n")
+    arguments = [str(results), "--readme", str(readme), "--details", str(details), "--plot", str(picture)]
     assert report.main(arguments) == 0
-    text = readme.read_text()
-    assert text.startswith(f"before\n{report.BEGIN}\nMeasured on 20")
-    assert text.endswith(f"{report.END}\nafter\n")
-    assert "| FAISS IndexPQ | " in text
-    assert "stale" not in text
+    written = [path.read_text() for path in (readme, details)]
+    for text in written:
+        assert text.startswith(f"before\n{report.BEGIN}\nMeasured on 20")
+        assert text.endswith(f"{report.END}\nafter\n")
+        assert "| FAISS IndexPQ | " in text
+        assert "stale" not in text
     assert picture.stat().st_size < 200_000
     again = picture.read_bytes()
     assert report.main(arguments) == 0
-    assert (readme.read_text(), picture.read_bytes()) == (text, again)
+    assert ([path.read_text() for path in (readme, details)], picture.read_bytes()) == (written, again)
 
 
 def test_report_refuses_a_readme_without_marks(results, tmp_path, capsys):
