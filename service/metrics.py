@@ -204,8 +204,7 @@ class Metrics(Collector):
         self._routes[method, route].duration.observe(seconds)
         for stage, stage_seconds in list(timings.seconds.items()):  # a worker may add to it
             self._stages[stage].observe(stage_seconds)
-        if self._directory:
-            self._queue_depth.set(self._depth())
+        self.look_at_queue()
 
     def rejected(self, reason: str) -> None:
         """Record a refusal."""
@@ -283,8 +282,8 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric's values, added up over the workers."""
         source: MultiProcessCollector | CollectorRegistry = self.registry
+        self.look_at_queue()
         if self._directory:
-            self.look_at_queue()
             source = MultiProcessCollector(None, self._directory)
         for family in source.collect():
             if family.name == _MODEL_INFO:

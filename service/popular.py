@@ -30,6 +30,7 @@ def popular_among(
     allowed = catalogue.allowed(filters) if filters else None
     if candidates is None and allowed is not None:  # most conditions hold for k of the popular ones
         first = catalogue.most_popular(max(0, POPULAR - catalogue.num_retired))  # as many as are kept
+        first = first[first < len(allowed)]  # an item may have come between
         first = first[allowed[first]]
         first = first[~np.isin(first, exclude)][:k]
         if len(first) == k:

@@ -102,14 +102,19 @@ def _scan(path: Path) -> pl.LazyFrame:
     return readers[path.suffix.lower()](path)
 
 
-def _collect(path: Path, *names: str, ids: Collection[str] = ()) -> pl.DataFrame:
-    """Read columns, by default all; of a CSV those that are ids as they are written: 007 is not 7."""
+def _collect(path: Path, *names: str, ids: Collection[str] = (), texts: Collection[str] = ()) -> pl.DataFrame:
+    """Read columns, by default all; of a CSV ids that are integers, and texts, as they are written.
+
+    007 is not 7, and 01112026 is a day. A fraction stays one: it is no id.
+    """
     frame = _collect_as_inferred(path, names or pl.all())
-    integers = [name for name in ids if name in frame.columns and frame[name].dtype.is_integer()]
-    if not integers or path.suffix.lower() != ".csv":
+    types = frame.schema
+    written = [name for name in ids if name in types and types[name].is_integer()]
+    written += [name for name in texts if name in types and types[name].is_numeric()]
+    if not written or path.suffix.lower() != ".csv":
         return frame
-    as_text = dict.fromkeys(integers, pl.String)
-    return frame.with_columns(pl.scan_csv(path, schema_overrides=as_text).select(integers).collect())
+    as_text = dict.fromkeys(written, pl.String)
+    return frame.with_columns(pl.scan_csv(path, schema_overrides=as_text).select(written).collect())
 
 
 def _collect_as_inferred(path: Path, columns: Sequence[str] | pl.Expr) -> pl.DataFrame:
@@ -144,7 +149,8 @@ def _read_log(config: DataConfig) -> _Log:
     """Read one column after another, so that no more than one is there in the file's own form."""
     path = config.interactions
     ids = [config.user_column, config.item_column]
-    columns = _columns(path, [*ids, config.time_column] if config.time_column else ids, ids)
+    names = [*ids, config.time_column] if config.time_column else ids
+    columns = _columns(path, names, ids, texts=names[2:] if config.time_format else ())
     user_ids, users = _index(path, config.user_column, next(columns))
     item_ids, items = _index(path, config.item_column, next(columns))
     if config.time_column is None:
@@ -153,15 +159,17 @@ def _read_log(config: DataConfig) -> _Log:
     return _Log(user_ids, item_ids, users, items, times.to_numpy(), unit)
 
 
-def _columns(path: Path, names: Sequence[str], ids: Collection[str]) -> Iterator[pl.Series]:
-    """Read columns one by one, some of which are ids; raises DataError for one missing, no rows or a null."""
+def _columns(
+    path: Path, names: Sequence[str], ids: Collection[str], texts: Collection[str]
+) -> Iterator[pl.Series]:
+    """Read columns one by one, some of which are ids, or text; raises DataError if one lacks, or is null."""
     try:
         found = _scan(path).collect_schema().names()
         for name in names:
             if name not in found:
                 raise DataError(f"{path}: no column {name!r}, found {', '.join(found)}")
         for name in names:
-            column = _collect(path, name, ids=ids)[name]
+            column = _collect(path, name, ids=ids, texts=texts)[name]
             if column.is_empty():
                 raise DataError(f"{path}: found 0 rows, expected at least one interaction")
             _refuse_nulls(path, name, column)
@@ -241,7 +249,12 @@ def _by_format(path: Path, column: pl.Series, time_format: str) -> pl.Series:
         )
     text = column.cast(pl.String)
     known = time_format.replace(".%f", "%.f")  # Python's form; polars would take 5 tenths for 5 ns
-    times = text.str.to_datetime(known, time_unit="us", time_zone="UTC", strict=False)
+    if "%f" in known:
+        raise DataError(f"data.time_format is {time_format!r}: %f can only follow a point, as in %S.%f")
+    try:
+        times = text.str.to_datetime(known, time_unit="us", time_zone="UTC", strict=False)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"data.time_format is {time_format!r}, which no time can have ({error})") from error
     _refuse_unread(path, text, times.is_not_null(), f"text of the form {time_format!r} (data.time_format)")
     return times.cast(pl.Int64)
 

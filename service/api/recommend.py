@@ -71,7 +71,7 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
         results = [
             _refused(serving, request, entry) if isinstance(entry, ServiceError) else {} for entry in entries
         ]
-        given: list[tuple[Recommender, Recommendation]] = []
+        given: list[tuple[Recommender, Recommendation, float]] = []
 
         async def answer(recommender: Recommender, places: list[int]) -> None:
             bodies = [
@@ -81,17 +81,17 @@ def add_recommend(app: FastAPI, serving: Serving) -> None:
             answers = await recommender.recommend(
                 queries, request.state.timings, deadline, lambda: _disconnected(request)
             )
+            seconds = perf_counter() - request.state.timings.began
             for place, body, result in zip(places, bodies, answers, strict=True):
                 if isinstance(result, Recommendation):
-                    given.append((recommender, result))
+                    given.append((recommender, result, seconds))
                     results[place] = _answer(request.state.request_id, result, body.include)
                 else:
                     results[place] = _refused(serving, request, _told(result))
 
         await _all_or_none([answer(recommenders[key], places) for key, places in groups.items()])
-        _name_versions(request, [recommendation for _, recommendation in given])
-        seconds = perf_counter() - request.state.timings.began
-        for recommender, recommendation in given:
+        _name_versions(request, [recommendation for _, recommendation, _ in given])
+        for recommender, recommendation, seconds in given:
             _count(serving, recommender, recommendation, seconds)
         with request.state.timings.measure("respond"):
             return _json({"request_id": request.state.request_id, "results": results})

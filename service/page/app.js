@@ -49,7 +49,7 @@ async function start() {
 /** Try once more what failed; recommendations that are shown stay until there is something new to say. */
 async function goOn() {
   if (!started) return start();
-  searchAgain();
+  await searchAgain();
   if ((await history.catchUp()) || !shown) await recommend();
 }
 

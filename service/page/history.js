@@ -56,6 +56,7 @@ export class History {
       this.picked = this.picked.filter((pick) => !picks.includes(pick));
       if (data.stored === picks.length && !this.unread) this.stored.push(...picks.map(({ id }) => id));
       else await this.readStored();
+      if (this.owes) await this.store(); // more than one request may hold
     } catch (error) {
       const owed = fail(error) && this.user === user;
       for (const pick of picks) pick.owed = owed;

@@ -36,6 +36,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unsent_bytes = 0  # the least of late, and since when
         self._unsent_since = 0.0
         self._unanswered: list[RequestResponseCycle] = []
+        self._deaf = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait for the first request."""
@@ -55,6 +56,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
+        if self._deaf:
+            return
         if self._receiving_since is None:
             self._receiving_since = self.loop.time()
         self._read_bytes = len(data)
@@ -81,6 +84,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 raise ValueError("head too large")
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError("too many pipelined requests")
+        if not self.transport.get_write_buffer_size():  # all that was answered has been taken
+            self._unsent_bytes = 0
         super().on_headers_complete()
         self._unanswered = [cycle for cycle in self._unanswered if not cycle.response_complete]
         self._unanswered.append(self.cycle)
@@ -119,11 +124,15 @@ class BoundedProtocol(HttpToolsProtocol):
         return bool(unsent) and now - self._unsent_since >= self._receive_timeout_s
 
     def _refuse(self, status: HTTPStatus) -> None:
-        """Answer without the application, unless it is answering, and close."""
-        if self.transport.is_closing():
+        """Answer without the application, unless it is answering, and close; hear no more."""
+        if self.transport.is_closing() or self._deaf:
             return
-        answering = self.cycle is not None and self.cycle.response_started
-        if not answering:  # else the bytes would stand inside another answer
+        unanswered = [cycle for cycle in self._unanswered if not cycle.response_complete]
+        if unanswered and not unanswered[-1].more_body:
+            unanswered[-1].keep_alive = False  # what came whole is answered; then it closes
+            self._deaf = True
+            return
+        if not any(cycle.response_started for cycle in unanswered):  # else it would stand inside an answer
             problem = {"type": "about:blank", "title": status.phrase, "status": status.value}
             body = json.dumps(problem | {"detail": f"{status.phrase}."}).encode()
             self.transport.write(

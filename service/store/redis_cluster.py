@@ -13,6 +13,8 @@ from redis.exceptions import ClusterError, RedisError
 from service.store.redis_connection import Command, RedisConnection, check_replies
 
 SCHEMES = ("redis+cluster", "rediss+cluster")
+NOWHERE = "no node"
+"""In place of a node's address, where no node has a key's slot."""
 _MOST_REDIRECTIONS = 5
 _POSITION_OF_KEY = {"GET": 1, "SET": 1, "EVALSHA": 3, "EVAL": 3}
 
@@ -61,7 +63,7 @@ class RedisCluster:
 
     def node_of(self, key: str) -> str:
         """See `RedisCommands.node_of`."""
-        return (self._owners[key_slot(key.encode())] or "") if self._owners else ""
+        return (self._owners[key_slot(key.encode())] or NOWHERE) if self._owners else ""
 
     async def close(self) -> None:
         """See `RedisCommands.close`."""
@@ -73,8 +75,7 @@ class RedisCluster:
     def _owner(self, owners: list[str | None], command: Command) -> str:
         position = _POSITION_OF_KEY.get(str(command[0]))
         if position is None:  # any will do: best one that is there
-            known = [place for place in owners if place is not None]
-            return self._last_answered if self._last_answered in known else known[0]
+            return self._last_answered or next(place for place in owners if place is not None)
         place = owners[key_slot(str(command[position]).encode())]
         if place is None:
             self._look_again()
@@ -86,6 +87,8 @@ class RedisCluster:
             answers = await self._node(place).replies(commands)
         except (RedisError, OSError, asyncio.CancelledError):  # cancelled: not answered in time
             self._look_again()  # another node may have its slots by now
+            if self._last_answered == place:
+                self._last_answered = ""
             raise
         self._last_answered = place
         return answers
@@ -140,7 +143,7 @@ class RedisCluster:
                 )  # a node that knows no name of its own
                 owners[first : last + 1] = [_place(f"{name}:{port}")] * (last + 1 - first)
             if any(owners):
-                self._owners = owners
+                self._owners, self._last_answered = owners, place
                 return owners
             problems.append(f"{place}: no slots")
         raise ClusterError(f"no node says who has which slots ({'; '.join(problems)})")

@@ -183,7 +183,7 @@ def test_a_process_that_is_asked_for_far_more_than_it_can_answers_what_it_takes(
             assert (response.json()["type"], response.headers["retry-after"]) == (OVERLOADED, "1")
         else:
             assert all(len(result["items"]) == 3 for result in response.json()["results"])
-    assert alive  # it went on answering what costs nothing
+    assert max(alive) < 10  # it went on answering what costs nothing
     assert resident_bytes(service.process.pid) - before < 64 * 2**20
     assert httpx.post(f"{service.url}/recommend", json=BODY).status_code == 200  # at once
 

@@ -9,7 +9,7 @@ from redis.crc import key_slot
 from service.errors import StoreUnavailableError
 from service.store import Event, Retention
 from service.store.guard import Breaker, GuardedStore
-from service.store.redis_cluster import RedisCluster
+from service.store.redis_cluster import NOWHERE, RedisCluster
 from service.store.redis_store import RedisStore
 
 USERS = [f"user-{number}" for number in range(60)]
@@ -128,6 +128,36 @@ def test_a_node_that_is_gone_or_hangs_degrades_its_own_users_only(own_cluster, r
             with pytest.raises(StoreUnavailableError):
                 runner.run(guarded.append(user, [Event("b", 2)]))
     runner.run(guarded.close())
+
+
+@pytest.mark.parametrize("dead", [0, 2])
+def test_a_ping_asks_whichever_node_is_there(own_cluster, runner, eventually, dead):
+    """Of a process that nobody asks for a user: with that it is ready, or not."""
+    store = RedisStore(RedisCluster(own_cluster.url, timeout_s=1), Retention(4, 10**10))
+    users = [next(user for user in USERS if node_of(user) == node) for node in range(3)]
+    runner.run(store.read_items([users[dead]], 5))  # whose node is the last that answered
+    own_cluster.nodes[dead].kill()
+
+    def answers():
+        try:
+            runner.run(store.ping())
+        except StoreUnavailableError:
+            return False
+        return True
+
+    eventually(answers, 5)
+    assert [answers() for _ in range(5)] == [True] * 5
+    runner.run(store.close())
+
+
+def test_keys_that_no_node_has_are_a_shard_of_their_own(own_cluster, store, runner):
+    user = next(user for user in USERS if node_of(user) == 0)
+    own_cluster.nodes[0].call("CLUSTER DELSLOTSRANGE", 0, BOUNDS[0] - 1)
+    runner.run(store.ping())
+    assert store.shard_of(user) == NOWHERE
+    with pytest.raises(StoreUnavailableError, match="no node has the slot"):
+        runner.run(store.read_items([user], 5))
+    runner.run(store.ping())
 
 
 def test_any_node_that_is_up_tells_of_the_others(own_cluster, runner):

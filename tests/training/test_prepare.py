@@ -152,9 +152,13 @@ def test_a_format_that_does_not_fit_is_refused(tmp_path: Path, time_format: str,
 
 
 def test_a_format_for_times_that_are_no_text_is_refused(tmp_path: Path) -> None:
-    text = "user_id,item_id,t\na,x,1.5\n"
+    log = pl.DataFrame({"user_id": ["a"], "item_id": ["x"], "t": [1.5]})
+    log.write_parquet(tmp_path / "log.parquet")
+    config = DataConfig(interactions=tmp_path / "log.parquet", time_column="t", time_format="%Y")
     with pytest.raises(DataError, match=r"column 't' is Float64, expected text .*'%Y'; leave it out"):
-        _prepare(tmp_path, text, time_column="t", time_format="%Y")
+        prepare(config, tmp_path / "dataset")
+    with pytest.raises(DataError, match=r"no readable time .*'1\.5'.*of the form '%Y'"):
+        _prepare(tmp_path, log.write_csv(), time_column="t", time_format="%Y")
 
 
 def test_times_with_an_offset_and_without_are_not_mixed(tmp_path: Path) -> None:
@@ -201,6 +205,18 @@ def test_a_bad_log_is_refused_naming_file_column_and_rows(tmp_path: Path, text: 
     assert message in str(error.value)
     assert "log.csv" in str(error.value)
     assert not (tmp_path / "dataset").exists()
+
+
+def test_a_form_of_digits_alone_keeps_its_leading_zeros(tmp_path: Path) -> None:
+    log = "user_id,item_id,t\na,x,02112026\na,y,01112026\na,z,10112026\n"
+    dataset = _prepare(tmp_path, log, time_column="t", time_format="%d%m%Y")
+    assert _sequences(dataset) == [["y", "x", "z"]]
+
+
+@pytest.mark.parametrize("time_format", ["%Y%m%d %H", "%S:%f"])
+def test_a_form_that_no_time_can_have_is_refused(tmp_path: Path, time_format: str) -> None:
+    with pytest.raises(DataError, match=r"data\.time_format is '%"):
+        _prepare(tmp_path, "user_id,item_id,t\na,x,1\n", time_column="t", time_format=time_format)
 
 
 def test_ids_of_a_csv_stay_as_they_are_written(tmp_path: Path) -> None:
