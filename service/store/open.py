@@ -1,5 +1,6 @@
 """Choosing a store by its URL."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -29,10 +30,21 @@ def open_store(url: str, options: StoreOptions) -> SequenceStore:
         StoreSchemaError: the SQLite file cannot be opened by this release.
         SettingsError: the URL cannot be understood.
     """
+    _check_login(url)
     try:
         return STORES[urlsplit(url).scheme](url, options)
     except ValueError as error:
         raise SettingsError(f"RECJPQ_STORE_URL: {error}") from error
+
+
+def _check_login(url: str) -> None:
+    """Refuse a Redis URL whose user or password ends it early; the parser's own error would tell the password."""
+    scheme, _, rest = url.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if scheme.startswith("redis") and "@" in rest[len(authority) :]:
+        raise SettingsError(
+            "RECJPQ_STORE_URL: found / ? or # before the @; in a user or password write %2F, %3F or %23"
+        )
 
 
 def _redis(url: str, options: StoreOptions) -> SequenceStore:

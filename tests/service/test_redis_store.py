@@ -106,3 +106,11 @@ def test_a_record_of_another_version_is_unavailable_and_not_overwritten(store, r
 def test_a_url_that_cannot_be_read_is_refused(url):
     with pytest.raises(SettingsError, match="RECJPQ_STORE_URL"):
         open_store(url, StoreOptions(Retention(4, TTL_MS), 5))
+
+
+@pytest.mark.parametrize("password", ["se/cret", "se?cret", "se#cret"])
+@pytest.mark.parametrize("url", ["redis://me:{}@host:6379/0", "rediss+cluster://:{}@one:1,two:2"])
+def test_a_password_that_ends_the_url_early_is_refused_and_not_told(url, password):
+    with pytest.raises(SettingsError, match="write %2F, %3F or %23") as refused:
+        open_store(url.format(password), StoreOptions(Retention(4, TTL_MS), 5))
+    assert "cret" not in str(refused.value)
