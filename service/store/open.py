@@ -38,7 +38,7 @@ def open_store(url: str, options: StoreOptions) -> SequenceStore:
 
 
 def _check_login(url: str) -> None:
-    """Refuse a Redis URL whose user or password ends it early; the parser's own error would tell the password."""
+    """Refuse a Redis URL that its user or password ends early; the parser's own error would tell it."""
     scheme, _, rest = url.partition("://")
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     if scheme.startswith("redis") and "@" in rest[len(authority) :]:
