@@ -7,81 +7,29 @@ show. It is no Grafana: colours, ticks and legends are only like its.
 import argparse
 import json
 import math
-import re
 import sys
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from time import time
 from typing import Any
 
+import numpy as np
+
 from deploy.grafana.dashboard import PATH, WIDTH
+from deploy.grafana.prometheus import Json, Line, PreviewError, Prometheus
 
-PIXELS, UNIT_PIXELS, DPI = 1600, 27, 100
-POINTS = 240
-"""Of a line, over the whole time."""
-BACK, PANEL, TEXT, FAINT = "#111217", "#181b1f", "#ccccdc", "#2c3038"
+PIXELS, UNIT_PIXELS, DPI = 1600, 30, 100
+BACK, PANEL, TEXT, FAINT, HEADER = "#111217", "#181b1f", "#ccccdc", "#2c3038", "#8ab8ff"
 COLORS = {"green": "#73bf69", "orange": "#ff9830", "red": "#f2495c", "text": TEXT}
-LINES = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#fade2a", "#96d98d")
-NOTE = "Drawn from the dashboard's own queries by deploy/grafana/preview.py; Grafana's rendering differs."
-
-Json = dict[str, Any]
-
-
-class PreviewError(Exception):
-    """The dashboard cannot be drawn; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One series: its legend, labels, and values over seconds since 1970."""
-
-    name: str
-    labels: dict[str, str]
-    times: list[float]
-    values: list[float]
-
-
-class Prometheus:
-    """Answers a dashboard's queries over the last minutes."""
-
-    def __init__(self, url: str, job: str, minutes: float) -> None:
-        self._url = url.rstrip("/")
-        self._job = job
-        self.end = time()
-        self.start = self.end - 60 * minutes
-
-    def lines(self, panel: Json) -> list[Line]:
-        """Return every series of a panel; raises PreviewError."""
-        return [line for target in panel.get("targets", []) for line in self._ask(target)]
-
-    def _ask(self, target: Json) -> list[Line]:
-        query = target["expr"].replace("$__rate_interval", "1m").replace("$job", self._job)
-        step = max(1.0, (self.end - self.start) / POINTS)
-        parameters = {"query": query, "start": self.start, "end": self.end, "step": step}
-        address = f"{self._url}/api/v1/query_range?{urllib.parse.urlencode(parameters)}"
-        try:
-            with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310  # the operator's own
-                found = json.load(answer)["data"]["result"]
-        except (OSError, ValueError, KeyError) as error:
-            raise PreviewError(f"{self._url} does not answer {query}: {error}") from error
-        return [_line(series, target["legendFormat"]) for series in found]
-
-
-def _line(series: Json, legend: str) -> Line:
-    labels = {name: value for name, value in series["metric"].items() if name != "__name__"}
-    automatic = ", ".join(labels.values()) or "value"
-    name = (
-        automatic
-        if legend == "__auto"
-        else re.sub(r"{{\s*(\w+)\s*}}", lambda match: labels.get(match[1], ""), legend)
-    )
-    times, values = zip(*[(at, float(value)) for at, value in series["values"]], strict=True)
-    return Line(name.strip(), labels, list(times), list(values))
+LINES = (
+    "#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9",
+    "#8ab8ff", "#fade2a", "#96d98d", "#3274d9", "#fa6400", "#ffa6b0",
+)  # fmt: skip
+SMALL, BIG = 9, 24
+NOTHING = "No data"
+NOTE = "The dashboard's queries, drawn by deploy/grafana/preview.py, not Grafana itself. Times in UTC."
+TICKS, LEGEND_ROW = 26, 17
+"""Pixels below a plot: its times, and each row of its legend."""
 
 
 def shown(value: float, unit: str) -> str:
@@ -111,32 +59,36 @@ def draw(dashboard: Json, source: Prometheus, output: Path) -> list[str]:
 
     mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415  # matplotlib's own
 
     panels = dashboard["panels"]
+    for panel in panels:
+        if panel["type"] not in PAINTERS:
+            found = f"panel {panel['title']!r} is of kind {panel['type']!r}"
+            raise PreviewError(f"{found}, expected one of {', '.join(PAINTERS)}")
     units = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels) + 1
     empty = []
     with plt.rc_context({"text.color": TEXT, "axes.edgecolor": FAINT, "xtick.color": TEXT,
-                         "ytick.color": TEXT, "axes.facecolor": PANEL, "font.size": 8}):  # fmt: skip
+                         "ytick.color": TEXT, "axes.facecolor": PANEL, "font.size": SMALL}):  # fmt: skip
         figure = plt.figure(figsize=(PIXELS / DPI, units * UNIT_PIXELS / DPI), dpi=DPI, facecolor=BACK)
         for panel in panels:
-            if panel["type"] not in PAINTERS:
-                found = f"panel {panel['title']!r} is of kind {panel['type']!r}"
-                raise PreviewError(f"{found}, expected one of {', '.join(PAINTERS)}")
             lines = source.lines(panel)
             if panel["type"] != "row" and not lines:
                 empty.append(panel["title"])
-            PAINTERS[panel["type"]](_Place(figure, panel, units, source), lines)
-        figure.text(0.5, 0.35 / units, NOTE, ha="center", fontsize=8, alpha=0.7)
-        figure.savefig(output, facecolor=BACK)
+            PAINTERS[panel["type"]](_Place(figure, panel, units, source.times), lines)
+        figure.text(0.5, 0.35 / units, NOTE, ha="center")
+        figure.canvas.draw()
+        pixels = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
         plt.close(figure)
+    pixels.quantize().save(output, optimize=True)  # in 256 colours: half the size
     return empty
 
 
 class _Place:
     """A panel's place on the figure, in pixels."""
 
-    def __init__(self, figure: Any, panel: Json, units: int, source: Prometheus) -> None:
-        self.figure, self.panel, self.source = figure, panel, source
+    def __init__(self, figure: Any, panel: Json, units: int, times: list[float]) -> None:
+        self.figure, self.panel, self.times = figure, panel, times
         self._height = units * UNIT_PIXELS
         at, unit = panel["gridPos"], PIXELS / WIDTH
         self.left, self.right = at["x"] * unit + 4, (at["x"] + at["w"]) * unit - 4
@@ -144,9 +96,13 @@ class _Place:
         self.defaults = panel.get("fieldConfig", {}).get("defaults", {})
         self.unit = self.defaults.get("unit", "short")
 
-    def text(self, x: float, y: float, content: str, **style: Any) -> None:
+    def text(self, x: float, y: float, content: str, **style: Any) -> Any:
         """Write at a pixel, counted from the figure's left and top."""
-        self.figure.text(x / PIXELS, 1 - y / self._height, content, **style)
+        return self.figure.text(x / PIXELS, 1 - y / self._height, content, **style)
+
+    def move(self, text: Any, x: float, y: float) -> None:
+        """Put what is written elsewhere."""
+        text.set_position((x / PIXELS, 1 - y / self._height))
 
     def axes(self, left: float, top: float, right: float, bottom: float) -> Any:
         """Return axes with these margins inside the panel."""
@@ -160,116 +116,155 @@ class _Place:
         """Draw the panel's ground and title."""
         ground = self.axes(0, 0, 0, 0)
         ground.set(xticks=[], yticks=[])
-        self.text(self.left + 8, self.top + 16, self.panel["title"], fontsize=9, weight="bold")
+        self.text(self.left + 10, self.top + 20, self.panel["title"], fontsize=10, weight="bold")
+
+    def say(self, content: str, **style: Any) -> None:
+        """Write in the panel's middle."""
+        middle = (self.left + self.right) / 2, (self.top + self.bottom) / 2 + 10
+        self.text(*middle, content, ha="center", va="center", **style)
 
     def plot(self, below: float) -> Any:
-        """Return axes over time under the title, with room for a legend below."""
-        axes = self.axes(62, 26, 12, below)
+        """Return axes over time under the title, with room for their ticks and what else is below."""
+        axes = self.axes(74, 32, 14, below)
         axes.grid(color=FAINT, linewidth=0.6)
-        axes.set_xlim(self.source.start, self.source.end)
-        ticks = [self.source.start + (self.source.end - self.source.start) * (n + 0.5) / 4 for n in range(4)]
+        axes.set_axisbelow(True)
+        start, end = self.times[0], self.times[-1]
+        axes.set_xlim(start, end)
+        ticks = range(60 * math.ceil(start / 60), math.ceil(end), 60 * _minutes(end - start))
         axes.set_xticks(ticks, [datetime.fromtimestamp(at, UTC).strftime("%H:%M") for at in ticks])
         axes.tick_params(length=0)
         return axes
 
 
+def _minutes(seconds: float) -> int:
+    """Return how many minutes apart the times are written, for five of them or fewer."""
+    return max(1, math.ceil(seconds / 60 / 5))
+
+
 def _row(place: _Place, _: list[Line]) -> None:
-    place.text(place.left + 4, place.bottom - 6, place.panel["title"], fontsize=11, weight="bold")
+    place.text(place.left + 4, place.bottom - 6, place.panel["title"], fontsize=12, weight="bold")
 
 
 def _stat(place: _Place, lines: list[Line]) -> None:
     place.frame()
-    color, content = TEXT, place.defaults.get("noValue", "No data")
-    if lines and not math.isnan(lines[0].values[-1]):
-        value = lines[0].values[-1]
-        content = shown(value, place.unit)
+    color, content = TEXT, place.defaults.get("noValue", NOTHING)
+    if lines:
+        values = lines[0].values
+        last = next(value for value in reversed(values) if not math.isnan(value))
+        content = shown(last, place.unit)
         for step in place.defaults.get("thresholds", {}).get("steps", []):
-            if step["value"] is None or value >= step["value"]:
+            if step["value"] is None or last >= step["value"]:
                 color = COLORS[step["color"]]
         spark = place.axes(0, 0.6 * (place.bottom - place.top), 0, 0)
         spark.axis("off")
-        spark.fill_between(lines[0].times, lines[0].values, color=color, alpha=0.25, linewidth=0)
-        spark.set_ylim(0, 1.2 * max(lines[0].values) or 1)
-        spark.set_xlim(place.source.start, place.source.end)
-    middle = (place.left + place.right) / 2, (place.top + place.bottom) / 2 + 10
-    place.text(*middle, content, fontsize=20, color=color, ha="center", va="center")
+        spark.fill_between(place.times, values, color=color, alpha=0.25, linewidth=0)
+        spark.set_ylim(0, 1.2 * max(_numbers(values)) or 1)
+        spark.set_xlim(place.times[0], place.times[-1])
+    place.say(content, fontsize=BIG, color=color)
+
+
+def _numbers(values: Iterable[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]
 
 
 def _timeseries(place: _Place, lines: list[Line]) -> None:
     place.frame()
-    axes = place.plot(below=44)
-    custom = place.defaults.get("custom", {})
-    mode = custom.get("stacking", {}).get("mode", "none")
-    if mode == "none" or not lines:
+    axes = place.plot(below=TICKS + _legend(place, lines))
+    if not lines:
+        place.say(NOTHING)
+    mode = place.defaults.get("custom", {}).get("stacking", {}).get("mode", "none")
+    if mode == "none":
         for line, color in zip(lines, _colors(lines), strict=True):
-            axes.plot(line.times, line.values, color=color, linewidth=1.2)
+            axes.plot(place.times, line.values, color=color, linewidth=1.3)
     else:
-        _stack(axes, lines, shares=mode == "percent")
+        _stack(axes, place, lines, shares=mode == "percent")
+    highest = max((value for line in lines for value in _numbers(line.values)), default=0)
+    axes.set_ylim(bottom=0, top=1 if mode == "percent" or not highest else None)
     unit = "percentunit" if mode == "percent" else place.unit
-    axes.set_ylim(bottom=0, top=1 if mode == "percent" else None)
-    axes.yaxis.set_major_locator(_locator(4))
+    if unit == "s" and highest >= 120:  # whole minutes, not hundreds of seconds
+        axes.yaxis.set_major_locator(_multiples(60 * math.ceil(highest / 60 / 4)))
+    else:
+        axes.locator_params(axis="y", nbins=4)
     axes.yaxis.set_major_formatter(lambda value, _: shown(value, unit))
-    _legend(place, lines)
 
 
-def _stack(axes: Any, lines: list[Line], *, shares: bool) -> None:
-    times = sorted({at for line in lines for at in line.times})
-    rows = [dict(zip(line.times, line.values, strict=True)) for line in lines]
-    values = [[row.get(at, 0.0) for at in times] for row in rows]
-    if shares:
-        totals = [sum(column) or 1.0 for column in zip(*values, strict=True)]
-        values = [[v / total for v, total in zip(row, totals, strict=True)] for row in values]
-    axes.stackplot(times, values, colors=_colors(lines), alpha=0.55)
+def _stack(axes: Any, place: _Place, lines: list[Line], *, shares: bool) -> None:
+    below = [0.0] * len(place.times)
+    totals = [sum(_numbers(column)) for column in zip(*(line.values for line in lines), strict=True)]
+    for line, color in zip(lines, _colors(lines), strict=True):
+        parts = [0.0 if math.isnan(value) else value for value in line.values]
+        if shares:
+            parts = [part / total if total else 0.0 for part, total in zip(parts, totals, strict=True)]
+        above = [b + part for b, part in zip(below, parts, strict=True)]
+        axes.fill_between(place.times, below, above, color=color, alpha=0.4, linewidth=0)
+        axes.plot(place.times, [a if part else math.nan for a, part in zip(above, parts, strict=True)],
+                  color=color, linewidth=1.2)  # fmt: skip
+        below = above
 
 
 def _heatmap(place: _Place, lines: list[Line]) -> None:
     place.frame()
-    axes = place.plot(below=24)
+    axes = place.plot(below=TICKS)
+    if not lines:
+        place.say(NOTHING)
+        return
     lines = sorted(lines, key=lambda line: float(line.labels["le"]))
-    counts: list[list[float]] = []
-    for below, line in zip([None, *lines], lines, strict=False):
-        counts.append([v - (below.values[i] if below else 0.0) for i, v in enumerate(line.values)])
-    if lines:
-        some = [[count or math.nan for count in row] for row in counts]
-        axes.pcolormesh(lines[0].times, range(len(lines)), some, cmap="Blues_r", shading="nearest")
-        bounds = [float(line.labels["le"]) for line in lines]
-        axes.set_yticks(
-            range(len(lines)), ["∞" if bound == math.inf else shown(bound, "s") for bound in bounds]
-        )
-        axes.tick_params(axis="y", labelsize=7)
-        axes.grid(visible=False)
+    lower = [[0.0] * len(place.times), *(line.values for line in lines)]
+    # A bucket counts what is faster than its bound, so also all that is in the buckets before it.
+    counts = [
+        [value - before or math.nan for value, before in zip(line.values, faster, strict=True)]
+        for line, faster in zip(lines, lower, strict=False)
+    ]
+    axes.pcolormesh(place.times, range(len(lines)), counts, cmap="Blues_r", shading="nearest")
+    bounds = [float(line.labels["le"]) for line in lines]
+    names = ["∞" if bound == math.inf else shown(bound, place.unit) for bound in bounds]
+    axes.set_yticks(range(len(lines))[::2], names[::2])
+    axes.grid(visible=False)
 
 
 def _table(place: _Place, lines: list[Line]) -> None:
     place.frame()
+    lines = [line for line in lines if not math.isnan(line.values[-1])]  # as it is now
     columns = list(dict.fromkeys(name for line in lines for name in line.labels))
-    width = (place.right - place.left - 16) / max(1, len(columns))
-    for number, name in enumerate(columns):
-        x = place.left + 8 + number * width
-        place.text(x, place.top + 44, name, fontsize=8, color="#8ab8ff")
-        for row, line in enumerate(lines):
-            place.text(x, place.top + 66 + 20 * row, line.labels.get(name, ""), fontsize=7.5)
+    cells = {name: [line.labels.get(name, "") for line in lines] for name in columns}
+    letters = {name: 2 + max(map(len, [name, *cells[name]])) for name in columns}
+    x = place.left + 10
+    for name in columns:
+        place.text(x, place.top + 52, name, color=HEADER)
+        for row, cell in enumerate(cells[name]):
+            place.text(x, place.top + 78 + 22 * row, cell)
+        x += (place.right - place.left - 10) * letters[name] / sum(letters.values())
+    if not lines:
+        place.say(NOTHING)
 
 
-def _legend(place: _Place, lines: list[Line]) -> None:
-    x, y = place.left + 10, place.bottom - 20
+def _legend(place: _Place, lines: list[Line]) -> float:
+    """Write the names of the lines at the panel's foot; return the height that they take."""
+    names: list[tuple[Any, Any, float, int]] = []  # the mark, the name, where it begins, in which row
+    x, row = place.left + 10, 0
     for line, color in zip(lines, _colors(lines), strict=True):
-        wide = 18 + 6.2 * len(line.name)
-        if x + wide > place.right:
-            x, y = place.left + 10, y + 12
-        place.text(x, y, "━", color=color, fontsize=9)
-        place.text(x + 14, y, line.name, fontsize=7.5)
-        x += wide
+        mark = place.text(0, 0, "━", color=color)
+        name = place.text(0, 0, line.name)
+        width = 18 + name.get_window_extent().width + 14
+        if x + width > place.right and x > place.left + 10:
+            x, row = place.left + 10, row + 1
+        names.append((mark, name, x, row))
+        x += width
+    for mark, name, x, of in names:
+        y = place.bottom - 8 - LEGEND_ROW * (row - of)
+        place.move(mark, x, y)
+        place.move(name, x + 18, y)
+    return LEGEND_ROW * (row + 1)
+
+
+def _multiples(step: float) -> Any:
+    from matplotlib.ticker import MultipleLocator  # noqa: PLC0415
+
+    return MultipleLocator(step)
 
 
 def _colors(lines: list[Line]) -> list[str]:
     return [LINES[number % len(LINES)] for number in range(len(lines))]
-
-
-def _locator(most: int) -> Any:
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
-
-    return MaxNLocator(most)
 
 
 PAINTERS: dict[str, Callable[[_Place, list[Line]], None]] = {
@@ -277,27 +272,33 @@ PAINTERS: dict[str, Callable[[_Place, list[Line]], None]] = {
 }  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw; returns 1 if it cannot be drawn, or if --strict and a panel is empty."""
+def options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m deploy.grafana.preview", description=__doc__)
     add = parser.add_argument
     add("--prometheus", default="http://localhost:9090", help="its address (default: %(default)s)")
     add("--job", default="recjpq", help="the service's job there (default: %(default)s)")
+    add("--scrape-s", type=float, default=5.0, help="seconds between its scrapes (default: %(default)s)")
     add("--minutes", type=float, default=30.0, help="how far back (default: %(default)s)")
     add("--output", type=Path, default=Path("docs/dashboard.png"), help="the picture (default: %(default)s)")
     add("--strict", action="store_true", help="fail if a panel has nothing to show")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw; returns 1 if it cannot be drawn, or if --strict and a panel is empty."""
+    asked = options(arguments)
     dashboard = json.loads(PATH.read_text(encoding="utf-8"))
-    source = Prometheus(options.prometheus, options.job, options.minutes)
+    source = Prometheus(asked.prometheus, job=asked.job, minutes=asked.minutes, scrape_s=asked.scrape_s)
     try:
-        empty = draw(dashboard, source, options.output)
+        empty = draw(dashboard, source, asked.output)
     except PreviewError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"written: {options.output}")
+    print(f"written: {asked.output}")
     for title in empty:
         print(f"nothing to show: {title}", file=sys.stderr)
-    return 1 if empty and options.strict else 0
+    return 1 if empty and asked.strict else 0
 
 
 if __name__ == "__main__":

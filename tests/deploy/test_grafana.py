@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.grafana.dashboard import PATH, dashboard, expressions
+from deploy.grafana.dashboard import PATH, dashboard, expressions, filled_in
 from deploy.promql import Series, unanswered
 
 PROVISIONING = Path(PATH).parents[1] / "provisioning"
@@ -79,7 +79,7 @@ def test_changes_and_starts_are_seen(title: str, labels: str, at: str, value: in
         pytest.skip("promtool is not installed (Debian: apt install prometheus)")
     (panel,) = (panel for panel in dashboard()["panels"] if panel["title"] == title)
     (target,) = panel["targets"]
-    expression = target["expr"].replace("$__rate_interval", "1m").replace("$job", "recjpq")
+    expression = filled_in(target["expr"], job="recjpq", interval="1m")
     rounded = {"expr": f"round({expression})", "eval_time": at}
     case = [{**rounded, "exp_samples": [{"labels": labels, "value": value}]}]
     (tmp_path / "tests.yml").write_text(f"{ARRIVES}      {json.dumps(case)}\n")
