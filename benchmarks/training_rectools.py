@@ -22,7 +22,7 @@ from benchmarks.training_meter import Meter
 LOSSES = {"softmax": "softmax", "gbce": "gBCE", "sampled_softmax": "sampled_softmax"}
 
 
-class Metered(Callback):  # type: ignore[misc]
+class Metered(Callback):  # type: ignore[misc]  # skipped by mypy, see pyproject.toml
     """Tells a meter of every step's end."""
 
     def __init__(self, meter: Meter) -> None:

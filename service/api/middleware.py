@@ -72,7 +72,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
             _log.debug("the client left before its request was whole", extra={"request_id": request_id})
-        except Exception:
+        except Exception:  # the last resort: whatever it is, it is logged, and the client gets an answer
             _log.exception("request failed", extra={"request_id": request_id})
             if not status:
                 failure = problem(Request(scope), HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed.")
@@ -143,7 +143,7 @@ class StartupErrorMiddleware:
             await self._app(scope, receive, hold_failure)
         except (StartupError, RecJPQError) as error:
             await send({"type": "lifespan.startup.failed", "message": f"cannot start: {error}"})
-        except Exception:
+        except Exception:  # a fault: uvicorn is told of it as it is, with its traceback
             if failure:
                 await send(failure)
             raise

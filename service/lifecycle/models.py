@@ -185,6 +185,7 @@ class Models:
             wanted = ChallengerState(version=version, share=share)
             await self._keep(lambda state: state.challenged(wanted, champion))
             self._become(Lineup(self.lineup.champion, model, share, self.lineup.previous))
+            self._count("succeeded")
 
     async def end_challenge(self) -> None:
         """Let the champion serve everybody; harmless without a challenger."""
@@ -192,6 +193,7 @@ class Models:
             champion = version_of(self.lineup.champion)
             if self._state.challenger is not None:
                 await self._keep(lambda state: state.challenged(None, champion))
+                self._count("succeeded")
             self._become(Lineup(self.lineup.champion, previous=self.lineup.previous))
 
     async def follow(self) -> None:

@@ -83,7 +83,7 @@ def make_server(settings: Settings, hooks: Hooks) -> DrainingServer:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        http=partial(BoundedProtocol, receive_timeout_s=settings.receive_timeout_s),  # type: ignore[arg-type]
+        http=partial(BoundedProtocol, receive_timeout_s=settings.receive_timeout_s),  # type: ignore[arg-type]  # uvicorn names classes, and calls them
         ws="none",
         lifespan="on",
         log_config=None,

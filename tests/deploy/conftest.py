@@ -1,6 +1,7 @@
 """The series of a running service, against which every query in `deploy/` is checked."""
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,6 +16,14 @@ from tests.service.servers import services_in
 ARTIFACT = Path(__file__).parent.parent / "data" / "artifact-schema-1"
 
 Serve = Callable[..., AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """Prometheus' own checker; the test is skipped where there is none."""
+    if (found := shutil.which("promtool")) is None:
+        pytest.skip("promtool is not installed (Debian: apt install prometheus)")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def literals(name: str) -> dict[str, str]:
 def kustomize(folder: Path) -> list[Resource]:
     """What is applied; skips the test where there is no kubectl."""
     if KUBECTL is None:
-        pytest.skip("kubectl is not installed")
+        pytest.skip("kubectl is not installed (kubernetes.io, Install Tools)")
     ran = subprocess.run([KUBECTL, "kustomize", str(folder)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return list(yaml.safe_load_all(ran.stdout))

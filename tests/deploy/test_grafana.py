@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -73,10 +72,9 @@ tests:
         ("Workers started again, by instance", '{instance="b"}', "11m", 1),
     ],
 )
-def test_changes_and_starts_are_seen(title: str, labels: str, at: str, value: int, tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian: apt install prometheus)")
+def test_changes_and_starts_are_seen(
+    promtool: str, title: str, labels: str, at: str, value: int, tmp_path: Path
+) -> None:
     (panel,) = (panel for panel in dashboard()["panels"] if panel["title"] == title)
     (target,) = panel["targets"]
     expression = filled_in(target["expr"], job="recjpq", interval="1m")

@@ -33,11 +33,8 @@ def test_the_discovered_pod_is_the_deployments() -> None:
     assert ROLE["__meta_kubernetes_pod_container_port_name"] == port["name"]
 
 
-def scraped(tmp_path: Path, labels: dict[str, str]) -> dict[str, str]:
+def scraped(promtool: str, tmp_path: Path, labels: dict[str, str]) -> dict[str, str]:
     """The labels of a discovered pod's series as Prometheus computes them; none if it is not scraped."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian: apt install prometheus)")
     (config,) = read(FOLDER / "prometheus-scrape.yaml")
     (job,) = config["scrape_configs"]
     assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]  # Debian's promtool has no such discovery
@@ -52,9 +49,11 @@ def scraped(tmp_path: Path, labels: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in found.items() if not name.startswith("__")}
 
 
-def test_a_scraped_pod_has_the_job_of_the_rules_and_the_adapters_labels(tmp_path: Path) -> None:
+def test_a_scraped_pod_has_the_job_of_the_rules_and_the_adapters_labels(
+    promtool: str, tmp_path: Path
+) -> None:
     expected = {"job": "recjpq", "instance": "10.0.0.1:8000", "namespace": "shop", "pod": "recjpq-1"}
-    assert scraped(tmp_path, ROLE) == expected
+    assert scraped(promtool, tmp_path, ROLE) == expected
     (adapter,) = read(FOLDER / "prometheus-adapter.yaml")
     assert set(adapter["rules"]["custom"][0]["resources"]["overrides"]) <= set(expected)
     rules = (FOLDER.parent / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
@@ -71,8 +70,8 @@ def test_a_scraped_pod_has_the_job_of_the_rules_and_the_adapters_labels(tmp_path
     ],
     ids=lambda other: next(iter(other.values())),
 )
-def test_other_pods_are_not_scraped(other: dict[str, str], tmp_path: Path) -> None:
-    assert scraped(tmp_path, ROLE | other) == {}
+def test_other_pods_are_not_scraped(promtool: str, other: dict[str, str], tmp_path: Path) -> None:
+    assert scraped(promtool, tmp_path, ROLE | other) == {}
 
 
 def test_no_annotation_lets_another_job_scrape_the_pods_too() -> None:

@@ -1,5 +1,7 @@
 """A version tried on a share of the users."""
 
+import re
+
 import pytest
 
 from service.serving import is_chosen
@@ -49,6 +51,27 @@ def test_shares_nest_and_experiments_are_independent():
 def test_a_challenger_that_cannot_be(managed, body, status):
     assert admin(managed, "PUT", "/admin/challenger", json=body).status_code == status
     assert admin(managed, "GET", "/admin/models").json()["challenger"] is None
+
+
+def told(client, metric):
+    [value] = re.findall(rf"^{re.escape(metric)} (.*)$", client.get("/metrics").text, flags=re.MULTILINE)
+    return float(value)
+
+
+def test_a_challenger_is_a_change_of_the_models_and_leaves_the_champions_age(managed):
+    changes, loaded = (
+        'recjpq_model_reloads_total{result="succeeded"}',
+        "recjpq_model_loaded_timestamp_seconds",
+    )
+    before, since = told(managed, changes), told(managed, loaded)
+    admin(managed, "PUT", "/admin/challenger", json={"version": "v1", "share": 0.5})
+    assert (told(managed, changes), told(managed, loaded)) == (before + 1, since)
+    for _ in range(2):  # without a challenger there is nothing to change
+        admin(managed, "DELETE", "/admin/challenger")
+        assert (told(managed, changes), told(managed, loaded)) == (before + 2, since)
+    activate(managed, "v1")
+    assert told(managed, changes) == before + 3
+    assert told(managed, loaded) > since
 
 
 def test_activating_the_challenger_ends_its_trial(managed):

@@ -183,7 +183,8 @@ def test_a_process_that_is_asked_for_far_more_than_it_can_answers_what_it_takes(
             assert (response.json()["type"], response.headers["retry-after"]) == (OVERLOADED, "1")
         else:
             assert all(len(result["items"]) == 3 for result in response.json()["results"])
-    assert max(alive) < 10  # it went on answering what costs nothing
+    assert len(alive) > 3  # it went on answering what costs nothing, all the while
+    assert max(alive) < 10
     assert resident_bytes(service.process.pid) - before < 64 * 2**20
     assert httpx.post(f"{service.url}/recommend", json=BODY).status_code == 200  # at once
 
