@@ -161,9 +161,7 @@ class Serving:
         champion = self._recommender_of(lineup.champion, "champion", pool)
         challenger = None
         if self._served is None or self._served.champion.model is not lineup.champion:
-            self.metrics.model_loaded(
-                lineup.champion, "champion"
-            )  # else ready long ago
+            self.metrics.model_loaded(lineup.champion, "champion")  # else ready long ago
         self.metrics.model_gone("challenger")
         if lineup.challenger is not None:
             challenger = self._recommender_of(lineup.challenger, "challenger", pool)
