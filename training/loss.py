@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.config import TrainConfig
-from training.embedding import ItemEmbedding, RecJPQEmbedding
+from training.embedding import FullEmbedding, ItemEmbedding, RecJPQEmbedding
 from training.loss_in_chunks import total_in_chunks
 from training.score_softmax import score_softmax
 
@@ -60,9 +60,15 @@ class NegativeSampler:
 
 def softmax(embedding: ItemEmbedding, states: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy over the whole catalogue."""
+
+    def total(states: Tensor, tokens: slice) -> Tensor:
+        return functional.cross_entropy(embedding.score_all(states), targets[tokens], reduction="sum")
+
     if states.is_cpu and isinstance(embedding, RecJPQEmbedding):
         return score_softmax(embedding, states, targets)
-    return functional.cross_entropy(embedding.score_all(states), targets)
+    if states.is_cpu and isinstance(embedding, FullEmbedding):
+        return total_in_chunks(total, states, embedding.weight) / len(states)
+    return total(states, slice(None)) / len(states)
 
 
 def sampled_softmax(
