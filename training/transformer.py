@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from training.config import ModelConfig
 from training.dropout import Dropout
+from training.relative_bias import RelativeBias
 
 
 class Block(nn.Module):
@@ -25,10 +26,12 @@ class Block(nn.Module):
         *,
         activation: Callable[[], nn.Module],
         causal: bool,
+        bias: RelativeBias | None = None,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.causal = causal
+        self.bias = bias
         self.attention_norm = nn.LayerNorm(dim)
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
@@ -46,7 +49,8 @@ class Block(nn.Module):
         A bidirectional one sees everything that `mask`, of `key_mask`, lets it see.
         """
         normed = self.attention_norm(x)
-        return self._finish(x, self._attend(normed, normed, mask, causal=self.causal))
+        everywhere = torch.arange(x.shape[1], device=x.device)
+        return self._finish(x, self._attend(normed, everywhere, normed, mask, causal=self.causal))
 
     def forward_at(self, x: Tensor, at: Tensor, mask: Tensor | None) -> Tensor:
         """Map some positions only, each seeing what `mask` lets it see: at int64 (B, Q) -> (B, Q, D).
@@ -55,15 +59,21 @@ class Block(nn.Module):
         """
         normed = self.attention_norm(x)
         rows = at[:, :, None].expand(-1, -1, x.shape[2])  # (B, Q, D)
-        attended = self._attend(normed.gather(1, rows), normed, mask, causal=False)
+        attended = self._attend(normed.gather(1, rows), at, normed, mask, causal=False)
         return self._finish(x.gather(1, rows), attended)
 
-    def _attend(self, queries: Tensor, x: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+    def _attend(self, queries: Tensor, at: Tensor, x: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
         query = self._heads(self.query(queries))  # (B, H, Q, D/H)
         key, value = (self._heads(part) for part in self.key_value(x).chunk(2, dim=-1))
+        width = query.shape[-1]
+        if self.bias is not None:
+            of_queries, of_keys = self.bias(at, x.shape[1])
+            query = torch.cat([query, of_queries.expand(*query.shape[:-1], -1) * width**0.5], dim=-1)
+            key = torch.cat([key, of_keys.expand(*key.shape[:-1], -1)], dim=-1)
+            value = functional.pad(value, (0, key.shape[-1] - width))  # the fused attention wants one width
         attended = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=causal
-        )
+            query, key, value, attn_mask=mask, is_causal=causal, scale=width**-0.5
+        )[..., :width]
         projected: Tensor = self.projection(attended.transpose(1, 2).flatten(2))
         return projected
 
@@ -80,7 +90,13 @@ class Block(nn.Module):
 def make_blocks(config: ModelConfig, *, activation: Callable[[], nn.Module], causal: bool) -> list[Block]:
     """Return the configured number of blocks."""
     sizes = (config.dim, config.num_heads, config.ffn_dim or config.dim, config.dropout)
-    return [Block(*sizes, activation=activation, causal=causal) for _ in range(config.num_blocks)]
+    positions = config.max_length + (not causal)  # the MASK takes one
+
+    def block() -> Block:
+        bias = RelativeBias(config.num_heads, positions) if config.relative_positions else None
+        return Block(*sizes, activation=activation, causal=causal, bias=bias)
+
+    return [block() for _ in range(config.num_blocks)]
 
 
 def key_mask(lengths: Tensor, width: int) -> Tensor:

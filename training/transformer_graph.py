@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from training.bert4rec import BERT4Rec
 from training.embedding import RecJPQEmbedding
 from training.graph_builder import GraphBuilder
+from training.relative_bias import RelativeBias
 from training.sasrec import SASRec
 from training.transformer import Block
 
@@ -103,8 +104,10 @@ class _TransformerGraph:
     def _positions(self) -> None:
         """Make what all blocks share.
 
-        `positions` int64 (B, K): rows of the position embedding. `hidden` float (B, 1, K): minus infinity at
-        what lies beyond a row's length. `later` float (K, K): minus infinity at what comes after, if causal.
+        `positions` int64 (B, K): rows of the position embedding, counted back. `hidden` float (B, 1, K):
+        minus infinity at what lies beyond a row's length. `later` float (K, K), if causal: minus infinity at
+        what comes after. `distances` int64 (K, K), or (B, K, K) with a MASK: query's position less key's,
+        plus L.
         """
         g, longest = self.g, self.model.config.max_length
         lengths = g.op("Unsqueeze", "lengths", g.ints([1]))  # (B, 1)
@@ -115,14 +118,18 @@ class _TransformerGraph:
             self.newest = g.op("Sub", lengths, g.ints(1))
             ages = g.op("Sub", remaining, g.ints(1))
             self.positions = g.op("Clip", ages, g.ints(0), g.ints(longest - 1))
-            later = g.op("Greater", columns, g.op("Unsqueeze", columns, g.ints([1])))
+            rows = g.op("Unsqueeze", columns, g.ints([1]))
+            later = g.op("Greater", columns, rows)
             self.later = g.op("Where", later, g.floats(-np.inf), g.floats(0))
+            self.distances = g.op("Add", g.op("Sub", rows, columns), g.ints(longest))
         else:  # the MASK goes first, where every row has it; its position is 0
             mask = g.op("Sub", lengths, lengths)
             items = g.op("Clip", remaining, g.ints(0), g.ints(longest))
             self.positions = g.op("Concat", mask, items, axis=1)
             remaining = g.op("Concat", lengths, remaining, axis=1)
             self.width = g.op("Add", self.width, g.ints([1]))
+            keys, queries = (g.op("Unsqueeze", self.positions, g.ints([axis])) for axis in (1, 2))
+            self.distances = g.op("Add", g.op("Sub", keys, queries), g.ints(longest))
         hidden = g.op("Where", g.op("Greater", remaining, g.ints(0)), g.floats(0), g.floats(-np.inf))
         self.hidden = g.op("Unsqueeze", hidden, g.ints([1]))
 
@@ -171,6 +178,8 @@ class _TransformerGraph:
             hidden = self.hidden if self.causal else g.op("Unsqueeze", self.hidden, g.ints([1]))
         # Padding comes after all that a causal row looks at.
         scores = g.op("Add", scores, self.later if self.causal else hidden)
+        if block.bias is not None:
+            scores = g.op("Add", scores, self._bias(block.bias))
         attended = g.op("MatMul", g.op("Softmax", scores, axis=-1), value)
         if attention.projection is not None:
             attended = g.op("Transpose", attended, perm=[0, 2, 1, 3])
@@ -187,7 +196,10 @@ class _TransformerGraph:
             query = g.op("MatMul", heads, g.floats(attention.key[0].T.reshape(H, D // H, D)))  # (B, H, 1, D)
         query = g.op("Reshape", query, g.ints([-1, H, D]))
         scores = g.op("MatMul", query, g.op("Transpose", normed, perm=[0, 2, 1]))  # (B, H, K)
-        weights = g.op("Softmax", g.op("Add", scores, self.hidden), axis=-1)
+        scores = g.op("Add", scores, self.hidden)
+        if block.bias is not None:
+            scores = g.op("Add", scores, self._bias_at_newest(block.bias))
+        weights = g.op("Softmax", scores, axis=-1)
         attended = g.op("MatMul", weights, normed)  # (B, H, D)
         if attention.projection is not None:
             heads = g.op("Reshape", attended, g.ints([-1, H, 1, D]))
@@ -196,6 +208,23 @@ class _TransformerGraph:
         attended = g.op("Reshape", attended, g.ints([-1, D]))
         newest = self._at_newest(self._by_history(x))
         return self._finish(block, newest, attended, attention.projection or attention.value)
+
+    def _bias(self, bias: RelativeBias) -> str:
+        """Return what distances add to the scores of all positions: (K, K) or (B, K, K), heads before K."""
+        g, longest = self.g, self.model.config.max_length
+        table = bias.table(np.arange(-longest, longest + 1))  # (H, 2 L + 1)
+        if self.heads == 1:
+            return g.op("Gather", g.floats(table[0]), self.distances)
+        of_heads = g.op("Gather", g.floats(table), self.distances, axis=1)
+        return of_heads if self.causal else g.op("Transpose", of_heads, perm=[1, 0, 2, 3])
+
+    def _bias_at_newest(self, bias: RelativeBias) -> str:
+        """Return what distances add to the scores of the position that scores the next item: (B, H, K)."""
+        table = bias.table(
+            np.arange(self.model.config.max_length + 1)
+        )  # that position is 0, the others' count back
+        of_heads = self.g.op("Gather", self.g.floats(table), self.positions, axis=1)
+        return self.g.op("Transpose", of_heads, perm=[1, 0, 2])
 
     def _finish(self, block: Block, x: str, attended: str, projection: Map | None) -> str:
         x = self.g.op("Add", x, attended if projection is None else self._gemm(attended, projection))

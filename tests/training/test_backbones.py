@@ -1,5 +1,7 @@
 """What every backbone promises, over either item embedding, and the masked-item task of BERT4Rec."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,9 @@ from training.ranker import DenseRanker
 
 NUM_ITEMS, LENGTH, DIM = 30, 6, 16
 BACKBONES = ["bert4rec", "gru4rec", "sasrec"]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "recjpq": {}, "full": {"embedding": "full"}, "relative": {"relative_positions": True},
+}  # fmt: skip
 
 
 def _make_model(backbone: str, embedding: str = "recjpq", **options: object) -> Backbone:
@@ -37,9 +42,10 @@ def _make_model(backbone: str, embedding: str = "recjpq", **options: object) -> 
     return make_model(config, NUM_ITEMS if embedding == "full" else item_codes).eval()
 
 
-@pytest.fixture(params=[(b, e) for b in BACKBONES for e in ("recjpq", "full")], ids="-".join)
+@pytest.fixture(params=[(b, v) for b in BACKBONES for v in VARIANTS], ids="-".join)
 def model(request: pytest.FixtureRequest) -> Backbone:
-    return _make_model(*request.param)
+    backbone, variant = request.param
+    return _make_model(backbone, **VARIANTS[variant])
 
 
 def _encode(model: Backbone, items: Tensor, lengths: Tensor) -> Tensor:

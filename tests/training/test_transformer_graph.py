@@ -36,20 +36,22 @@ def _model(backbone: str, **options: object) -> Backbone:
     return model
 
 
+@pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
 @pytest.mark.parametrize("composition", ["additive", "concatenated"])
 @pytest.mark.parametrize("num_blocks", [1, 2, 3])
 @pytest.mark.parametrize("num_heads", [1, 2])
 @pytest.mark.parametrize("backbone", ["sasrec", "bert4rec"])
 def test_the_graph_gives_the_models_tables(
-    backbone: str, num_heads: int, num_blocks: int, composition: str
+    backbone: str, num_heads: int, num_blocks: int, composition: str, relative: bool
 ) -> None:
-    model = _model(backbone, num_heads=num_heads, num_blocks=num_blocks, composition=composition, ffn_dim=24)
+    sizes = {"num_heads": num_heads, "num_blocks": num_blocks, "ffn_dim": 24}
+    model = _model(backbone, **sizes, composition=composition, relative_positions=relative)
     encoder_graph(model)  # checked against PyTorch at several lengths and batch sizes
 
 
 @pytest.mark.parametrize("backbone", ["sasrec", "bert4rec"])
 def test_every_parameter_is_in_the_graph(backbone: str) -> None:
-    model = _model(backbone, num_heads=2)
+    model = _model(backbone, num_heads=2, relative_positions=True)
     graph = encoder_graph(model).SerializeToString()
     for parameter in model.parameters():
         with torch.no_grad():
