@@ -8,8 +8,6 @@ attention stays the fused one, which takes no bias that has a gradient.
 Shapes: B batch, L length, Q positions that are computed, H heads, F waves.
 """
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -41,12 +39,3 @@ class RelativeBias(nn.Module):
         queries = torch.cat([even * cos + odd * sin, even * sin - odd * cos], dim=-1)
         phases = torch.arange(width, device=at.device)[:, None] * self.frequencies
         return queries, torch.cat([phases.cos(), phases.sin()], dim=-1)
-
-    def table(self, distances: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Return the bias of some distances, query's position less key's: (n,) -> (H, n)."""
-        even, odd, frequencies = (
-            tensor.detach().cpu().double().numpy() for tensor in (self.even, self.odd, self.frequencies)
-        )
-        phases = frequencies[:, None] * distances  # (F, n)
-        table: npt.NDArray[np.float64] = even @ np.cos(phases) + odd @ np.sin(phases)
-        return table

@@ -21,6 +21,7 @@ from typing import Self, cast
 import numpy as np
 import numpy.typing as npt
 import onnx
+import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
@@ -104,32 +105,27 @@ class _TransformerGraph:
     def _positions(self) -> None:
         """Make what all blocks share.
 
-        `positions` int64 (B, K): rows of the position embedding, counted back. `hidden` float (B, 1, K):
-        minus infinity at what lies beyond a row's length. `later` float (K, K), if causal: minus infinity at
-        what comes after. `distances` int64 (K, K), or (B, K, K) with a MASK: query's position less key's,
-        plus L.
+        `columns` int64 (L,). `positions` int64 (B, K): rows of the position embedding, counted back. `hidden`
+        float (B, 1, K): minus infinity at what lies beyond a row's length. `later` float (K, K), if causal:
+        minus infinity at what comes after.
         """
         g, longest = self.g, self.model.config.max_length
         lengths = g.op("Unsqueeze", "lengths", g.ints([1]))  # (B, 1)
         self.batch, self.width = (g.op("Shape", "item_codes", start=i, end=i + 1) for i in (0, 1))
-        columns = g.op("Range", g.ints(0), g.op("Squeeze", self.width), g.ints(1))  # (L,)
+        columns = self.columns = g.op("Range", g.ints(0), g.op("Squeeze", self.width), g.ints(1))
         remaining = g.op("Sub", lengths, columns)  # (B, L): 1 at the newest item, less beyond it
         if self.causal:
             self.newest = g.op("Sub", lengths, g.ints(1))
             ages = g.op("Sub", remaining, g.ints(1))
             self.positions = g.op("Clip", ages, g.ints(0), g.ints(longest - 1))
-            rows = g.op("Unsqueeze", columns, g.ints([1]))
-            later = g.op("Greater", columns, rows)
+            later = g.op("Greater", columns, g.op("Unsqueeze", columns, g.ints([1])))
             self.later = g.op("Where", later, g.floats(-np.inf), g.floats(0))
-            self.distances = g.op("Add", g.op("Sub", rows, columns), g.ints(longest))
         else:  # the MASK goes first, where every row has it; its position is 0
             mask = g.op("Sub", lengths, lengths)
             items = g.op("Clip", remaining, g.ints(0), g.ints(longest))
             self.positions = g.op("Concat", mask, items, axis=1)
             remaining = g.op("Concat", lengths, remaining, axis=1)
             self.width = g.op("Add", self.width, g.ints([1]))
-            keys, queries = (g.op("Unsqueeze", self.positions, g.ints([axis])) for axis in (1, 2))
-            self.distances = g.op("Add", g.op("Sub", keys, queries), g.ints(longest))
         hidden = g.op("Where", g.op("Greater", remaining, g.ints(0)), g.floats(0), g.floats(-np.inf))
         self.hidden = g.op("Unsqueeze", hidden, g.ints([1]))
 
@@ -210,21 +206,30 @@ class _TransformerGraph:
         return self._finish(block, newest, attended, attention.projection or attention.value)
 
     def _bias(self, bias: RelativeBias) -> str:
-        """Return what distances add to the scores of all positions: (K, K) or (B, K, K), heads before K."""
-        g, longest = self.g, self.model.config.max_length
-        table = bias.table(np.arange(-longest, longest + 1))  # (H, 2 L + 1)
-        if self.heads == 1:
-            return g.op("Gather", g.floats(table[0]), self.distances)
-        of_heads = g.op("Gather", g.floats(table), self.distances, axis=1)
-        return of_heads if self.causal else g.op("Transpose", of_heads, perm=[1, 0, 2, 3])
+        """Return what distances add to the scores of all positions: (H, K, K), or with a MASK a row's own."""
+        g, (queries, keys) = self.g, self._bias_columns(bias)
+        if self.causal:  # columns are positions
+            of_queries = g.op("Gather", g.floats(queries), self.columns, axis=1)  # (H, K, 2F)
+            of_keys = g.op("Gather", g.floats(keys), self.columns, axis=0)  # (K, 2F)
+            return g.op("MatMul", of_queries, g.op("Transpose", of_keys, perm=[1, 0]))
+        of_queries = g.op("Gather", g.floats(queries[:, ::-1]), self.positions, axis=1)  # (H, B, K, 2F)
+        of_keys = g.op("Gather", g.floats(keys[::-1]), self.positions, axis=0)  # (B, K, 2F)
+        of_keys = g.op("Unsqueeze", g.op("Transpose", of_keys, perm=[0, 2, 1]), g.ints([1]))
+        added = g.op("MatMul", g.op("Transpose", of_queries, perm=[1, 0, 2, 3]), of_keys)  # (B, H, K, K)
+        return g.op("Squeeze", added, g.ints([1])) if self.heads == 1 else added
 
     def _bias_at_newest(self, bias: RelativeBias) -> str:
         """Return what distances add to the scores of the position that scores the next item: (B, H, K)."""
-        table = bias.table(
-            np.arange(self.model.config.max_length + 1)
-        )  # that position is 0, the others' count back
+        queries, keys = self._bias_columns(bias)
+        table = queries[:, -1] @ keys[::-1].T  # (H, positions): they count back from that one
         of_heads = self.g.op("Gather", self.g.floats(table), self.positions, axis=1)
         return self.g.op("Transpose", of_heads, perm=[1, 0, 2])
+
+    def _bias_columns(self, bias: RelativeBias) -> tuple[Matrix, Matrix]:
+        """Return the bias' columns for every position, the oldest first: (H, positions, 2F), (positions, 2F)."""
+        positions = len(self.model.positions.weight)
+        queries, keys = bias(torch.arange(positions), positions)
+        return _numpy(queries), _numpy(keys)
 
     def _finish(self, block: Block, x: str, attended: str, projection: Map | None) -> str:
         x = self.g.op("Add", x, attended if projection is None else self._gemm(attended, projection))
