@@ -226,7 +226,7 @@ class _TransformerGraph:
         return self.g.op("Transpose", of_heads, perm=[1, 0, 2])
 
     def _bias_columns(self, bias: RelativeBias) -> tuple[Matrix, Matrix]:
-        """Return the bias' columns for every position, the oldest first: (H, positions, 2F), (positions, 2F)."""
+        """Return the bias' columns of every position, the oldest first: (H, n, 2F), (n, 2F)."""
         positions = len(self.model.positions.weight)
         queries, keys = bias(torch.arange(positions), positions)
         return _numpy(queries), _numpy(keys)
