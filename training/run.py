@@ -180,6 +180,8 @@ class Run:
             config["train"].pop(how_long)
         if self.config.train.precision == "auto":
             config["train"].pop("precision")
+        if not self.config.model.relative_positions:  # younger than checkpoints that know nothing of it
+            config["model"].pop("relative_positions")
         if self.config.train.schedule == "constant":
             config["train"].pop("max_epochs")
         items = self.split.dataset.fingerprint if self._has_full_table else self._codes.fingerprint

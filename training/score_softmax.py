@@ -14,8 +14,8 @@ from torch import Tensor
 from training import _native
 from training.embedding import RecJPQEmbedding
 
-TOKENS_AT_ONCE = 256
-"""Their tables and gradients, 2 x 2 MB with M x V = 2,048, stay in the cache from product to product."""
+TOKENS_AT_ONCE = 128
+"""Their tables and gradients, 2 x 1 MB with M x V = 2,048, stay in the cache from product to product."""
 
 
 def score_softmax(

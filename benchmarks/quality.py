@@ -1,0 +1,180 @@
+"""Quality on MovieLens-1M: every backbone with every way to split items, and with a full item table.
+
+    python -m benchmarks.quality ml-1m.parquet                                # everything: a day of one core
+    python -m benchmarks.quality ml-1m.parquet --rows sasrec-svd gru4rec-full --seeds 42 43 44
+
+A row is one `recjpq-train all` with a configuration of training/configs/, in a directory of its own; the
+command is printed before it starts. A finished row is not trained again and a killed one goes on where it
+was, so the table, which has what is finished, can be made in several sittings. `--docs` writes it into
+docs/training.md.
+"""
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import machine, today, versions
+from benchmarks.report import renew
+
+CONFIGS = Path("training/configs")
+BACKBONES = {"sasrec": ("SASRec", "ml-1m"), "bert4rec": ("BERT4Rec", "ml-1m-bert4rec-svd"),
+             "gru4rec": ("GRU4Rec", "ml-1m-gru4rec-svd")}  # fmt: skip
+CODES = {
+    "svd": "SVD",
+    "bpr": "BPR",
+    "pq": "product quantisation",
+    "random": "random",
+    "full": "none: a full table",
+}
+ROWS = [f"{backbone}-{codes}" for backbone in BACKBONES for codes in CODES]
+BEGIN, END = "<!-- quality:begin -->", "<!-- quality:end -->"
+MEASURED = "measured.json"
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row with one seed."""
+
+    row: str
+    seed: int
+    runs: Path
+
+    @property
+    def directory(self) -> Path:
+        """Where its run is."""
+        return self.runs / f"{self.row}-{self.seed}"
+
+    def command(self, log: Path, extra: Sequence[str]) -> list[str]:
+        """Return the command that trains, measures and exports it."""
+        backbone, codes = self.row.split("-")
+        full = CONFIGS / f"ml-1m-{backbone}-full.toml"
+        config = full if codes == "full" else CONFIGS / f"{BACKBONES[backbone][1]}.toml"
+        values = {"data.interactions": log, "run.directory": self.directory, "run.seed": self.seed}
+        if codes != "full":
+            values |= {"run.name": f"ml-1m-{self.row}", "codes.method": codes}
+        settings = [f"{key}={value}" for key, value in values.items()]
+        sets = [word for setting in (*settings, *extra) for word in ("--set", setting)]
+        return [sys.executable, "-m", "training", "all", "--config", str(config), *sets]
+
+    def make(self, log: Path, extra: Sequence[str]) -> bool:
+        """Run the command, unless it is done already; return whether it is done now."""
+        measured = self.directory / MEASURED
+        if measured.exists():
+            return True
+        command = self.command(log, extra)
+        print("$", shlex.join(["recjpq-train", *command[3:]]), flush=True)
+        if subprocess.run(command, check=False).returncode:
+            return False
+        measured.write_text(
+            json.dumps({"date": today(), "machine": machine(), "versions": versions()}) + "\n"
+        )
+        return True
+
+    def read(self) -> Report | None:
+        """Return its report, with where and when it was measured; None before it is done."""
+        measured = self.directory / MEASURED
+        if not measured.exists():
+            return None
+        files = (self.directory / "report.json", measured)
+        return {key: value for file in files for key, value in json.loads(file.read_text()).items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what is missing and print the table; returns 1 if a row fails."""
+    options = _options(arguments)
+    cases = [Case(row, seed, options.runs) for row in options.rows for seed in options.seeds]
+    failed = [case for case in cases if not options.table and not case.make(options.log, options.set)]
+    for case in failed:
+        print(f"{case.row}, seed {case.seed}: failed, see above", file=sys.stderr)
+    text = table({row: list(_finished(options.runs, row)) for row in ROWS})
+    print(text)
+    if options.docs:
+        renew(options.docs, BEGIN, END, text)
+    return 1 if failed else 0
+
+
+def table(rows: dict[str, list[Report]]) -> str:
+    """Return Markdown of the rows that have reports: means over the seeds, each seed's figure, sizes."""
+    found = {row: reports for row, reports in rows.items() if reports}
+    lines = [
+        "| | codes | NDCG@10 | each seed | 95% interval | Recall@10 | bytes served | of items | minutes |",
+        "|---|---|---:|---|---|---:|---:|---:|---:|",
+        *(_line(row, reports) for row, reports in found.items()),
+    ]
+    every = [report for reports in found.values() for report in reports]
+    if every:
+        dates = sorted({report["date"] for report in every})
+        processors = sorted({report["machine"]["cpu"] for report in every})
+        lines += [
+            "",
+            f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} on {', '.join(processors)}.",
+        ]
+    return "\n".join(lines)
+
+
+def _line(row: str, reports: list[Report]) -> str:
+    backbone, codes = row.split("-")
+    ndcg, recall = ([report["model"][name] for report in reports] for name in ("ndcg@10", "recall@10"))
+    first = reports[0]
+    low, high = first["intervals"]["model"]["ndcg@10"]
+    seconds = [sum(epoch["seconds"] for epoch in report["history"]) for report in reports]
+    seeds = [f"{report['config']['run']['seed']}: {_share(report['model']['ndcg@10'])}" for report in reports]
+    sizes = first["bytes"]
+    cells = (
+        BACKBONES[backbone][0],
+        CODES[codes],
+        _share(statistics.mean(ndcg)),
+        ", ".join(seeds),
+        f"{_share(low)} to {_share(high)}",
+        _share(statistics.mean(recall)),
+        f"{sizes['served']:,}",
+        f"{sizes['item_weights'] + sizes['item_codes']:,}",
+        f"{statistics.median(seconds) / 60:.0f}",
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def _share(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
+
+
+def _finished(runs: Path, row: str) -> Iterator[Report]:
+    seeds = (int(path.name.rpartition("-")[2]) for path in runs.glob(f"{row}-*"))
+    for seed in sorted(seeds):
+        if report := Case(row, seed, runs).read():
+            yield report
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "log", type=Path, help="the 3,416-item file: user_id, item_id, position (see ml-1m.toml)"
+    )
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42], metavar="SEED")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="another setting of the runs"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/quality"), help="where the runs are kept")
+    parser.add_argument("--table", action="store_true", help="train nothing: the table of what is finished")
+    parser.add_argument(
+        "--docs", type=Path, nargs="?", const=Path("docs/training.md"), help="write the table there"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
