@@ -15,13 +15,15 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine, today, versions
 from benchmarks.report import renew
+from training.config import Config, load_config
 
 CONFIGS = Path("training/configs")
 BACKBONES = {"sasrec": ("SASRec", "ml-1m"), "bert4rec": ("BERT4Rec", "ml-1m-bert4rec-svd"),
@@ -36,66 +38,81 @@ CODES = {
 ROWS = [f"{backbone}-{codes}" for backbone in BACKBONES for codes in CODES]
 BEGIN, END = "<!-- quality:begin -->", "<!-- quality:end -->"
 MEASURED = "measured.json"
+WHAT_COUNTS = {"split", "codes", "model", "train", "evaluation"}
+"""Sections of a configuration that change what a row shows."""
 
 Report = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row with one seed."""
+    """One row with one seed; `settings` are further ones of its run."""
 
     row: str
     seed: int
     runs: Path
+    log: Path
+    settings: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:
         """Where its run is."""
         return self.runs / f"{self.row}-{self.seed}"
 
-    def command(self, log: Path, extra: Sequence[str]) -> list[str]:
-        """Return the command that trains, measures and exports it."""
+    @property
+    def config(self) -> Path:
+        """The configuration that it begins from."""
         backbone, codes = self.row.split("-")
-        full = CONFIGS / f"ml-1m-{backbone}-full.toml"
-        config = full if codes == "full" else CONFIGS / f"{BACKBONES[backbone][1]}.toml"
-        values = {"data.interactions": log, "run.directory": self.directory, "run.seed": self.seed}
+        return CONFIGS / f"{f'ml-1m-{backbone}-full' if codes == 'full' else BACKBONES[backbone][1]}.toml"
+
+    @property
+    def overrides(self) -> list[str]:
+        """What it sets besides."""
+        codes = self.row.split("-")[1]
+        values = {"data.interactions": self.log, "run.directory": self.directory, "run.seed": self.seed}
         if codes != "full":
             values |= {"run.name": f"ml-1m-{self.row}", "codes.method": codes}
-        settings = [f"{key}={value}" for key, value in values.items()]
-        sets = [word for setting in (*settings, *extra) for word in ("--set", setting)]
-        return [sys.executable, "-m", "training", "all", "--config", str(config), *sets]
+        return [*(f"{key}={value}" for key, value in values.items()), *self.settings]
 
-    def make(self, log: Path, extra: Sequence[str]) -> bool:
+    @property
+    def command(self) -> list[str]:
+        """What trains, measures and exports it."""
+        sets = [word for override in self.overrides for word in ("--set", override)]
+        return [sys.executable, "-m", "training", "all", "--config", str(self.config), *sets]
+
+    def make(self) -> bool:
         """Run the command, unless it is done already; return whether it is done now."""
-        measured = self.directory / MEASURED
-        if measured.exists():
-            return True
-        command = self.command(log, extra)
-        print("$", shlex.join(["recjpq-train", *command[3:]]), flush=True)
-        if subprocess.run(command, check=False).returncode:
+        if (self.directory / MEASURED).exists():
+            return self.read() is not None
+        print("$", shlex.join(["recjpq-train", *self.command[3:]]), flush=True)
+        if subprocess.run(self.command, check=False).returncode:
             return False
-        measured.write_text(
-            json.dumps({"date": today(), "machine": machine(), "versions": versions()}) + "\n"
-        )
+        measured = {"date": today(), "machine": machine(), "versions": versions()}
+        (self.directory / MEASURED).write_text(json.dumps(measured) + "\n")
         return True
 
     def read(self) -> Report | None:
-        """Return its report, with where and when it was measured; None before it is done."""
-        measured = self.directory / MEASURED
-        if not measured.exists():
-            return None
-        files = (self.directory / "report.json", measured)
-        return {key: value for file in files for key, value in json.loads(file.read_text()).items()}
+        """Return its report, and where and when it was measured; None, and say so, if made otherwise."""
+        files = (self.directory / "report.json", self.directory / MEASURED)
+        report = {key: value for file in files for key, value in json.loads(file.read_text()).items()}
+        made, wanted = Config.model_validate(report["config"]), load_config(self.config, self.overrides)
+        if made.model_dump(include=WHAT_COUNTS) == wanted.model_dump(include=WHAT_COUNTS):
+            return report
+        print(f"{self.directory}: made with other settings; delete it to make it again", file=sys.stderr)
+        return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train what is missing and print the table; returns 1 if a row fails."""
     options = _options(arguments)
-    cases = [Case(row, seed, options.runs) for row in options.rows for seed in options.seeds]
-    failed = [case for case in cases if not options.table and not case.make(options.log, options.set)]
-    for case in failed:
-        print(f"{case.row}, seed {case.seed}: failed, see above", file=sys.stderr)
-    text = table({row: list(_finished(options.runs, row)) for row in ROWS})
+    case = partial(Case, runs=options.runs, log=options.log, settings=tuple(options.set))
+    wanted = [] if options.table else [case(row, seed) for row in options.rows for seed in options.seeds]
+    failed = [each for each in wanted if not each.make()]
+    for each in failed:
+        print(f"{each.row}, seed {each.seed}: failed, see above", file=sys.stderr)
+    finished = {row: [case(row, seed) for seed in _seeds(options.runs, row)] for row in ROWS}
+    reports = {row: [each.read() for each in cases] for row, cases in finished.items()}
+    text = table({row: [each for each in found if each] for row, found in reports.items()})
     print(text)
     if options.docs:
         renew(options.docs, BEGIN, END, text)
@@ -147,11 +164,9 @@ def _share(value: float) -> str:
     return f"{value:.4f}".removeprefix("0")
 
 
-def _finished(runs: Path, row: str) -> Iterator[Report]:
-    seeds = (int(path.name.rpartition("-")[2]) for path in runs.glob(f"{row}-*"))
-    for seed in sorted(seeds):
-        if report := Case(row, seed, runs).read():
-            yield report
+def _seeds(runs: Path, row: str) -> list[int]:
+    """Return the seeds with which a row is finished."""
+    return sorted(int(path.parent.name.removeprefix(f"{row}-")) for path in runs.glob(f"{row}-*/{MEASURED}"))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

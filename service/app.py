@@ -21,7 +21,7 @@ from service.api.events import add_events
 from service.api.items import add_items
 from service.api.items_read import add_items_read
 from service.api.middleware import RequestMiddleware, StartupErrorMiddleware
-from service.api.openapi import complete
+from service.api.openapi import DocumentedApp
 from service.api.operations import add_operations
 from service.api.page import add_page
 from service.api.problems import PROBLEMS, problem, problem_of
@@ -54,7 +54,7 @@ def create_app(settings: Settings, *, load_model: LoadModel = load_model) -> Fas
     metrics = Metrics()
     serving = Serving(settings, metrics, load_model)
     tracing = _open_tracing()
-    app = FastAPI(
+    app = DocumentedApp(
         title="RecJPQ recommendations",
         version=__version__,
         lifespan=lambda _: _running(serving, tracing),
@@ -78,7 +78,6 @@ def create_app(settings: Settings, *, load_model: LoadModel = load_model) -> Fas
     app.add_middleware(AuthMiddleware, serving=serving)
     app.add_middleware(RequestMiddleware, serving=serving, routes=frozenset(routes), tracing=tracing)
     app.add_middleware(StartupErrorMiddleware)
-    complete(app)
     return app
 
 

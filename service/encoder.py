@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection
+from importlib import import_module
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
@@ -143,12 +144,11 @@ def check_device(device: Device, providers: list[str]) -> None:
 def _import_runtime() -> "ModuleType":
     check_distributions({(each.metadata["Name"] or "").lower() for each in distributions()})
     try:
-        import onnxruntime  # noqa: PLC0415  # optional: `--help` and the tests of this check do without
+        return import_module("onnxruntime")  # optional: `--help` and the tests of this check do without
     except ImportError as error:
         raise RuntimeUnavailableError(
             "ONNX Runtime cannot be imported; install recjpq[cpu], or recjpq[gpu] for an NVIDIA GPU"
         ) from error
-    return onnxruntime  # type: ignore[no-any-return]  # skipped by mypy, see pyproject.toml
 
 
 def _open_session(runtime: Any, path: Path, device: Device, threads: int) -> Any:

@@ -201,9 +201,10 @@ def read_settings(*, host: str | None = None, port: int | None = None) -> Settin
     Raises:
         SettingsError: a value is not acceptable; the message names each key and value.
     """
-    given = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
+    arguments: dict[str, Any] = {"host": host, "port": port}
+    given = {name: value for name, value in arguments.items() if value is not None}
     try:
-        settings = Settings(**given)  # type: ignore[arg-type]  # the mapping's values are of two types
+        settings = Settings(**given)
     except ValidationError as error:
         wrong = [
             f"{PREFIX}{name.upper()}={_told(name, entry['input'])!r}: {entry['msg']}"

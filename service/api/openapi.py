@@ -42,25 +42,27 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def complete(app: FastAPI) -> None:
-    """Add the schemas that `body_of` and `problems` refer to, when the document is first made."""
-    make = app.openapi
+class DocumentedApp(FastAPI):
+    """An application whose document has what bodies, problems and keys need besides the routes."""
 
-    def openapi() -> dict[str, Any]:
-        document = make()
-        _, schemas = models_json_schema(
-            [(kind, "validation") for kind in _DESCRIBED], ref_template=_REFERENCE
-        )
-        components = document.setdefault("components", {})
-        components.setdefault("schemas", {}).update(schemas["$defs"])
-        components["securitySchemes"] = _KEY_SCHEMES
-        for path, operations in document["paths"].items():
-            if path not in _PROBES:
-                for operation in operations.values():
-                    _say_that_keys_may_be_needed(operation)
-        return document
+    def openapi(self) -> dict[str, Any]:
+        """Return the document, which FastAPI makes once and keeps."""
+        if self.openapi_schema is None:
+            self.openapi_schema = _completed(super().openapi())
+        return self.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    """Add the schemas that `body_of` and `problems` refer to, and the keys."""
+    _, schemas = models_json_schema([(kind, "validation") for kind in _DESCRIBED], ref_template=_REFERENCE)
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {}).update(schemas["$defs"])
+    components["securitySchemes"] = _KEY_SCHEMES
+    for path, operations in document["paths"].items():
+        if path not in _PROBES:
+            for operation in operations.values():
+                _say_that_keys_may_be_needed(operation)
+    return document
 
 
 def _say_that_keys_may_be_needed(operation: dict[str, Any]) -> None:

@@ -24,9 +24,10 @@ class BoundedProtocol(HttpToolsProtocol):
     A client that takes nothing of an answer between two looks, `receive_timeout_s` apart, is cut off.
     """
 
-    def __init__(self, *, receive_timeout_s: float, **options: Any) -> None:
-        super().__init__(**options)
-        self._receive_timeout_s = receive_timeout_s
+    receive_timeout_s: float
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._receiving_since: float | None = None  # None between requests
         self._deadline: asyncio.TimerHandle | None = None
         self._in_head = False
@@ -42,7 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin to wait for the first request."""
         super().connection_made(transport)
         self._receiving_since = self.loop.time()
-        self._deadline = self.loop.call_later(self._receive_timeout_s, self._check_deadline)
+        self._deadline = self.loop.call_later(self.receive_timeout_s, self._check_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -110,10 +111,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()  # to close it would wait until all is sent
             return
         now, since = self.loop.time(), self._receiving_since
-        ends = (now if since is None else since) + self._receive_timeout_s
+        ends = (now if since is None else since) + self.receive_timeout_s
         if ends <= now:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
-            ends = now + self._receive_timeout_s  # until it has gone
+            ends = now + self.receive_timeout_s  # until it has gone
         self._deadline = self.loop.call_at(ends, self._check_deadline)
 
     def _is_stuck(self) -> bool:
@@ -121,7 +122,7 @@ class BoundedProtocol(HttpToolsProtocol):
         unsent, now = self.transport.get_write_buffer_size(), self.loop.time()
         if not unsent or not 0 < self._unsent_bytes <= unsent:
             self._unsent_bytes, self._unsent_since = unsent, now
-        return bool(unsent) and now - self._unsent_since >= self._receive_timeout_s
+        return bool(unsent) and now - self._unsent_since >= self.receive_timeout_s
 
     def _refuse(self, status: HTTPStatus) -> None:
         """Answer without the application, unless it is answering, and close; hear no more."""
@@ -141,3 +142,13 @@ class BoundedProtocol(HttpToolsProtocol):
                 + b"content-length: %d\r\n\r\n%s" % (len(body), body)
             )
         self.transport.close()
+
+
+def bounded_protocol(receive_timeout_s: float) -> type[BoundedProtocol]:
+    """Return the protocol with this timeout: uvicorn wants a class, of which it makes one a connection."""
+
+    class Bounded(BoundedProtocol):
+        pass
+
+    Bounded.receive_timeout_s = receive_timeout_s
+    return Bounded

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection
 
 import uvicorn
@@ -21,7 +20,7 @@ from service.app import create_app
 from service.errors import StartupError
 from service.logs import configure_logging
 from service.metrics import keep_values_of_worker
-from service.process.connection import BoundedProtocol
+from service.process.connection import bounded_protocol
 from service.process.listen import let_nobody_in
 from service.serving import Serving
 from service.settings import Settings
@@ -83,7 +82,7 @@ def make_server(settings: Settings, hooks: Hooks) -> DrainingServer:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        http=partial(BoundedProtocol, receive_timeout_s=settings.receive_timeout_s),  # type: ignore[arg-type]  # uvicorn names classes, and calls them
+        http=bounded_protocol(settings.receive_timeout_s),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -14,10 +14,10 @@ import pytest
 
 from recjpq import _native
 from recjpq.artifact import Encode, Golden, ModelDescription, write_artifact
-from recjpq.errors import BackendUnavailableError
 from recjpq.scoring import GrowingScorer, load_scorer
 from recjpq.scoring.cpu_scorer import CpuScorer
 from recjpq.scoring.cuda import CudaScorer
+from tests.recjpq.gpu import need_gpu
 
 MakeScorer = Callable[[np.ndarray], GrowingScorer]
 
@@ -53,10 +53,7 @@ def make_scorer(request: pytest.FixtureRequest) -> MakeScorer:
     if backend == "emulated":
         return request.getfixturevalue("emulated_cuda").make_scorer
     if backend == "cuda":
-        try:
-            load_scorer(np.zeros((1, 1), np.uint8), backend)
-        except BackendUnavailableError as error:
-            pytest.skip(f"cuda: {error}")
+        need_gpu()
     if backend == "cpu":
         return lambda item_codes: CpuScorer(item_codes, instruction_set=instruction_set)
     return lambda item_codes: load_scorer(item_codes, backend)

@@ -14,6 +14,7 @@ import pytest
 from recjpq.errors import BackendUnavailableError
 from recjpq.scoring import load_scorer
 from recjpq.scoring.cuda.compile import compile_kernels
+from tests.recjpq.gpu import need_gpu, need_nvrtc
 
 HERE = Path(__file__).parent
 
@@ -67,16 +68,6 @@ def emulated_driver(emulated_cuda: SimpleNamespace, tmp_path_factory: pytest.Tem
     return directory
 
 
-def need_nvrtc() -> None:
-    """Skip where NVRTC is not installed; what it refuses is a failure."""
-    try:
-        compile_kernels("sm_90", 1)
-    except BackendUnavailableError as error:
-        if "found no" not in str(error):
-            raise
-        pytest.skip(f"nvrtc: {error}")
-
-
 def run(script: str, backend: str, driver: Path | None = None) -> str:
     paths = {} if driver is None else {"LD_LIBRARY_PATH": str(driver)}
     done = subprocess.run(
@@ -113,10 +104,7 @@ def test_the_benchmark_validates_before_it_measures(emulated_driver: Path, tmp_p
 
 @pytest.mark.gpu
 def test_a_real_gpu_gives_the_specifications_answers() -> None:
-    try:
-        load_scorer(np.zeros((1, 1), np.uint8), "cuda")
-    except BackendUnavailableError as error:
-        pytest.skip(f"cuda: {error}")
+    need_gpu()
     assert run(SEARCH, "cuda") == "cuda [True, True, True] True"
     assert "found process" in run(SEARCH + FORK, "cuda")
 

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from recjpq.errors import BackendUnavailableError, ScoringError
+from recjpq.errors import ScoringError
 from recjpq.scoring import DeviceTables, load_scorer
 from recjpq.scoring.cuda import CudaScorer
 from recjpq.scoring.numpy_scorer import NumpyScorer
+from tests.recjpq.gpu import need_gpu
 
 RNG = np.random.default_rng(0)
 ITEM_CODES = RNG.integers(256, size=(3000, 8), dtype=np.uint8)
@@ -25,10 +26,8 @@ def not_to_be_called() -> np.ndarray:
 def scorer(request: pytest.FixtureRequest) -> CudaScorer:
     if request.param == "emulated":
         return request.getfixturevalue("emulated_cuda").make_scorer(ITEM_CODES)
-    try:
-        return load_scorer(ITEM_CODES, "cuda")
-    except BackendUnavailableError as error:
-        pytest.skip(f"cuda: {error}")
+    need_gpu()
+    return load_scorer(ITEM_CODES, "cuda")
 
 
 def on_device(scorer: CudaScorer, tables: np.ndarray, *, readable: bool = False) -> DeviceTables:
