@@ -7,6 +7,10 @@ DEMO_TRAIN ?=
 # What `make bench` is told, such as BENCH="--artifact DIR --dataset DIR --docs"; see `--help`.
 BENCH ?=
 
+# What `make test` tells pytest: two files at a time, since half of the tests wait for a process, a store or a
+# deadline. One file alone: make test TEST=tests/service/test_workers.py
+TEST = -n 2 --dist loadfile
+
 # What `make stack` is told, such as STACK="--without grafana --keep".
 STACK ?=
 
@@ -29,7 +33,7 @@ serve: .venv/.installed-serving ## serve the newest artifact of RECJPQ_MODEL_PAT
 	.venv/bin/recjpq-serve
 
 test: .venv/.installed-dev ## every test
-	.venv/bin/pytest
+	.venv/bin/pytest $(TEST)
 
 browser: .venv/.installed-dev ## fetch a Chromium for the tests of the page, which are skipped without one
 	.venv/bin/python -m playwright install chromium
