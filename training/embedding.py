@@ -84,15 +84,25 @@ class RecJPQEmbedding(nn.Module):
 
     def embed_codes(self, codes: Tensor) -> Tensor:
         """Embed items given by their codes: integer (..., M) -> float32 (..., D)."""
-        num_splits, num_sub_ids, width = self.sub_embeddings.shape
-        rows = codes.long() + torch.arange(num_splits, device=codes.device) * num_sub_ids
-        flat = self.sub_embeddings.reshape(num_splits * num_sub_ids, width)
-        parts = nn.functional.embedding(rows, flat)  # (..., M, W)
+        parts = nn.functional.embedding(*self._rows(codes))  # (..., M, W)
         return parts.sum(-2) if self.additive else parts.flatten(-2)
 
     def forward(self, items: Tensor) -> Tensor:
         """Embed items given by their indices: int64 (...) -> float32 (..., D)."""
-        return self.embed_codes(self.item_codes[items])
+        codes = self.item_codes[items]
+        if not self.additive:
+            return self.embed_codes(codes)
+        # Looked up and added at once: (..., M, D) is never built, nor are its gradients. The exported graph
+        # has the two steps of `embed_codes`, which every runtime knows.
+        rows, weight = self._rows(codes.view(items.numel(), codes.shape[-1]))
+        summed: Tensor = nn.functional.embedding_bag(rows, weight, mode="sum")
+        return summed.view(*items.shape, weight.shape[1])
+
+    def _rows(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rows of the codes' sub-embeddings, int64 (..., M), in all of them, (M * V, W)."""
+        num_splits, num_sub_ids, _ = self.sub_embeddings.shape
+        rows = codes.long() + torch.arange(num_splits, device=codes.device) * num_sub_ids
+        return rows, self.sub_embeddings.flatten(0, 1)
 
     def score_tables(self, states: Tensor) -> Tensor:
         """Score every sub-id: sequence embeddings (..., D) -> tables (..., M, V) (RecJPQ, Eq. 5)."""
@@ -120,7 +130,8 @@ class RecJPQEmbedding(nn.Module):
 
     def score_all(self, states: Tensor) -> Tensor:
         """Score the whole catalogue: (T, D) -> (T, N). Equals the lookup; one product is faster."""
-        return states @ self.embed_codes(self.item_codes).T
+        items: Tensor = self(torch.arange(len(self.item_codes), device=states.device))
+        return states @ items.T
 
 
 class FullEmbedding(nn.Module):

@@ -43,6 +43,20 @@ def test_an_item_embedding_is_its_sub_embeddings_end_to_end_or_their_sum(
     assert embedding.sub_embeddings.abs().max() <= 0.05
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (7,), (2, 0), (3, 5)])
+def test_items_and_their_codes_have_one_embedding_and_one_gradient(
+    embedding: RecJPQEmbedding, item_codes: Tensor, shape: tuple[int, ...]
+) -> None:
+    items = torch.randint(NUM_ITEMS, shape)
+    found, expected = embedding(items), embedding.embed_codes(item_codes[items])
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn(*shape, DIM)
+    given, wanted = (
+        torch.autograd.grad((each * weights).sum(), embedding.sub_embeddings) for each in (found, expected)
+    )
+    torch.testing.assert_close(given, wanted)
+
+
 def test_a_score_is_the_product_of_embedding_and_state_by_every_way(embedding: RecJPQEmbedding) -> None:
     states = torch.randn(5, DIM)
     items = torch.arange(NUM_ITEMS).expand(5, -1)
