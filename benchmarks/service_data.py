@@ -186,7 +186,8 @@ def _write(parent: Path, source: Source, num_items: int, histories: Histories, s
     )  # fmt: skip
     write_artifact(
         parent, description, encoder=encoder.SerializeToString(),
-        recommender=recommender_graph(encoder, codes).SerializeToString(), item_codes=codes,
+        recommender=recommender_graph(encoder, codes, source.max_length).SerializeToString(),
+        item_codes=codes,
         items=pa.table({"item_id": pc.binary_join_element_wise("item-", numbers, ""), "count": counts}),
         golden=golden,
     )  # fmt: skip

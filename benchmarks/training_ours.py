@@ -57,6 +57,7 @@ def _config(specification: dict[str, Any]) -> Config:
                 "max_length": specification["max_length"],
                 "num_blocks": specification["blocks"],
                 "dropout": specification["dropout"],
+                "relative_positions": False,  # the peers have none
             },
             "train": {
                 "loss": specification["loss"],

@@ -96,7 +96,7 @@ class ModelConfig(_Section):
     num_heads: PositiveInt = 1
     ffn_dim: PositiveInt | None = Field(None, description="width of the feed-forward layer; D by default")
     relative_positions: bool = Field(
-        False, description="attention also weighs items by their distance (sasrec, bert4rec)"
+        True, description="attention also weighs items by their distance (sasrec, bert4rec)"
     )
     dropout: Probability = 0.2
     mask_probability: Probability = Field(0.2, description="of each item of a sequence (bert4rec)")

@@ -53,7 +53,7 @@ def export(
     now = datetime.now(UTC)
     item_codes = model.embedding.item_codes.cpu().numpy()
     encoder = encoder_graph(model.cpu())
-    recommender = recommender_graph(encoder, item_codes)
+    recommender = recommender_graph(encoder, item_codes, config.model.max_length)
     golden = _golden(model, item_codes, config.run.seed)
     check_recommender(recommender, golden)
     description = ModelDescription(

@@ -15,10 +15,13 @@ from training.encoder_graph import INPUTS, OUTPUT
 PREFIX = "encoder/"
 
 
-def recommender_graph(encoder: onnx.ModelProto, item_codes: npt.NDArray[np.uint8]) -> onnx.ModelProto:
+def recommender_graph(
+    encoder: onnx.ModelProto, item_codes: npt.NDArray[np.uint8], max_length: int
+) -> onnx.ModelProto:
     """Return the graph of encoder, scoring and top-k.
 
-    Inputs: `items` int64 (B, L), left-aligned; `lengths` int64 (B,), at least 1; `k` int64 (1,);
+    Inputs: `items` int64 (B, L), left-aligned, of any L: as in the service, the newest `max_length` items of
+    a history are encoded, and all of them are seen; `lengths` int64 (B,), at least 1; `k` int64 (1,);
     `exclude_seen` bool (): whether items of the history may be returned. Outputs: `top_items` int64
     (B, min(k, N)) and `top_scores` float32, best first, ties to the lower index. With `exclude_seen`, a
     row of fewer than k unseen items ends in seen ones with a score of minus infinity.
@@ -26,6 +29,7 @@ def recommender_graph(encoder: onnx.ModelProto, item_codes: npt.NDArray[np.uint8
     Args:
         encoder: the graph of `encoder_graph`.
         item_codes: uint8 (N, M).
+        max_length: how many items the encoder takes.
     """
     encoder = add_prefix(encoder, PREFIX)
     num_items, num_splits = item_codes.shape
@@ -36,13 +40,14 @@ def recommender_graph(encoder: onnx.ModelProto, item_codes: npt.NDArray[np.uint8
         "zero": np.array(0, dtype=np.int64),
         "one": np.array(1, dtype=np.int64),
         "axis_1": np.array([1], dtype=np.int64),
+        "max_length": np.array(max_length, dtype=np.int64),
         "first": np.array([0], dtype=np.int64),
         **{f"split_{j}": np.array(j, dtype=np.int64) for j in range(num_splits)},
     }
     nodes = [
-        helper.make_node("Gather", ["codes", "items"], ["history_codes"], axis=1),  # (M, B, L)
+        *_newest(),
+        helper.make_node("Gather", ["codes", "newest"], ["history_codes"], axis=1),  # (M, B, L)
         helper.make_node("Transpose", ["history_codes"], [PREFIX + INPUTS[0]], perm=[1, 2, 0]),
-        helper.make_node("Identity", ["lengths"], [PREFIX + INPUTS[1]]),
         *encoder.graph.node,
         *_score_all(num_splits),
         *_mask_seen(),
@@ -73,6 +78,21 @@ def recommender_graph(encoder: onnx.ModelProto, item_codes: npt.NDArray[np.uint8
     return model
 
 
+def _newest() -> list[onnx.NodeProto]:
+    """Cut `newest` int64 (B, at most max_length), the items that are encoded, and how many they are."""
+    return [
+        helper.make_node("Shape", ["items"], ["items_shape"]),
+        helper.make_node("Gather", ["items_shape", "one"], ["width"], axis=0),
+        helper.make_node("Min", ["width", "max_length"], ["newest_width"]),
+        helper.make_node("Range", ["zero", "newest_width", "one"], ["newest_columns"]),
+        helper.make_node("Min", ["lengths", "max_length"], [PREFIX + INPUTS[1]]),
+        helper.make_node("Sub", ["lengths", PREFIX + INPUTS[1]], ["older"]),
+        helper.make_node("Unsqueeze", ["older", "axis_1"], ["older_column"]),
+        helper.make_node("Add", ["older_column", "newest_columns"], ["newest_at"]),
+        helper.make_node("GatherElements", ["items", "newest_at"], ["newest"], axis=1),
+    ]
+
+
 def _score_all(num_splits: int) -> list[onnx.NodeProto]:
     """Add up each split's table entries, in the order that the scorer's contract fixes."""
     nodes = []
@@ -93,8 +113,6 @@ def _score_all(num_splits: int) -> list[onnx.NodeProto]:
 def _mask_seen() -> list[onnx.NodeProto]:
     """Give the history's items minus infinity if asked; what is beyond a length counts as its first item."""
     return [
-        helper.make_node("Shape", ["items"], ["items_shape"]),
-        helper.make_node("Gather", ["items_shape", "one"], ["width"], axis=0),
         helper.make_node("Range", ["zero", "width", "one"], ["columns"]),
         helper.make_node("Unsqueeze", ["lengths", "axis_1"], ["length_column"]),
         helper.make_node("Less", ["columns", "length_column"], ["inside"]),  # (B, L)

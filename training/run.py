@@ -180,7 +180,8 @@ class Run:
             config["train"].pop(how_long)
         if self.config.train.precision == "auto":
             config["train"].pop("precision")
-        if not self.config.model.relative_positions:  # younger than checkpoints that know nothing of it
+        model = self.config.model
+        if not model.relative_positions or model.backbone == "gru4rec":  # as in checkpoints older than it
             config["model"].pop("relative_positions")
         if self.config.train.schedule == "constant":
             config["train"].pop("max_epochs")

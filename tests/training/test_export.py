@@ -120,6 +120,18 @@ def test_the_recommender_gives_at_most_the_catalogue_and_ignores_what_is_beyond_
     assert ids.tolist() == other.tolist()
 
 
+def test_the_recommender_encodes_the_newest_items_of_a_history_of_any_length(artifact: Artifact) -> None:
+    items = np.random.default_rng(0).integers(0, 40, size=(3, 20))
+    lengths = np.array([20, 2, 9])
+    ids, scores = _recommend(artifact, items, lengths, 40, exclude_seen=True)
+    for row, length in enumerate(lengths):
+        window = items[row : row + 1, max(0, length - 6) : length]  # max_length is 6
+        expected, _ = _recommend(artifact, window, np.array([window.shape[1]]), 40, exclude_seen=False)
+        seen = set(items[row, :length])
+        assert set(ids[row][np.isneginf(scores[row])]) == seen
+        assert [i for i in ids[row] if i not in seen] == [i for i in expected[0] if i not in seen]
+
+
 def test_a_graph_that_differs_from_pytorch_is_refused(trained: Run) -> None:
     model = trained._model.eval()
     graph = encoder_graph(model)

@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from training.backbone import Backbone
 from training.config import Config
@@ -82,9 +83,18 @@ def test_the_last_block_makes_no_keys_and_values() -> None:
 
 
 def test_one_graph_serves_longer_batches_and_histories_than_it_was_checked_with() -> None:
-    graph = encoder_graph(_model("sasrec")).SerializeToString()
+    graph = encoder_graph(_model("sasrec", relative_positions=False)).SerializeToString()
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     codes = np.zeros((40, 3 * LENGTH, SPLITS), dtype=np.uint8)  # older positions share the oldest's embedding
     tables = session.run(None, {"item_codes": codes, "lengths": np.full(40, 3 * LENGTH)})[0]
     assert tables.shape == (40, SPLITS, SUB_IDS)
     assert np.isfinite(tables).all()
+
+
+def test_a_distance_that_was_never_trained_is_refused() -> None:
+    session = onnxruntime.InferenceSession(
+        encoder_graph(_model("sasrec")).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    codes = np.zeros((1, LENGTH + 1, SPLITS), dtype=np.uint8)
+    with pytest.raises(InvalidArgument, match="out of data bounds"):
+        session.run(None, {"item_codes": codes, "lengths": np.array([LENGTH + 1])})
