@@ -30,6 +30,7 @@ BACKBONES = {"sasrec": ("SASRec", "ml-1m"), "bert4rec": ("BERT4Rec", "ml-1m-bert
              "gru4rec": ("GRU4Rec", "ml-1m-gru4rec-svd")}  # fmt: skip
 CODES = {
     "svd": "SVD",
+    "graph": "communities",
     "bpr": "BPR",
     "pq": "product quantisation",
     "random": "random",
