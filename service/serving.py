@@ -160,13 +160,15 @@ class Serving:
         pool.queue_positions = self.settings.queue_limit * (longest + ROW_POSITIONS)
         champion = self._recommender_of(lineup.champion, "champion", pool)
         challenger = None
-        if self._served is None or self._served.champion.model is not lineup.champion:
-            self.metrics.model_loaded(lineup.champion, "champion")  # else ready long ago
-        self.metrics.model_gone("challenger")
         if lineup.challenger is not None:
             challenger = self._recommender_of(lineup.challenger, "challenger", pool)
+        before, self._served = self._served, _Served(champion, challenger, lineup.share)
+        # Afterwards, so that the metrics never name a model that does not answer yet.
+        if before is None or before.champion.model is not lineup.champion:
+            self.metrics.model_loaded(lineup.champion, "champion")
+        self.metrics.model_gone("challenger")
+        if lineup.challenger is not None:
             self.metrics.model_loaded(lineup.challenger, "challenger")
-        self._served = _Served(champion, challenger, lineup.share)
         model = lineup.champion
         fields = {
             "version": version_of(model),

@@ -322,11 +322,15 @@ def test_workers_follow_each_other_and_one_that_is_started_again_joins_them(
             if "Started server process" in line
         ]
 
-    eventually(lambda: "recjpq_workers 2.0" in get("/metrics").text)
+    def ready(number):  # the killed ones among them; a worker is counted before it has loaded its model
+        complete = service.log.read_text().count("Application startup complete")
+        return complete == number and "recjpq_workers 2.0" in get("/metrics").text
+
+    eventually(lambda: ready(2))
     assert info() == {"v2"}
     make_artifact(two_models, "v3")  # newer, and activated by nobody
     os.kill(workers()[0], signal.SIGKILL)
-    eventually(lambda: len(workers()) == 3 and "recjpq_workers 2.0" in get("/metrics").text)
+    eventually(lambda: ready(3))
     assert info() == {"v2"}
     with httpx.Client(base_url=service.url, timeout=20) as managed:
         assert activate(managed, "v1").status_code == 200
@@ -336,6 +340,6 @@ def test_workers_follow_each_other_and_one_that_is_started_again_joins_them(
     assert {get("/model").json()["version"] for _ in range(20)} == {"v1"}
     eventually(lambda: {get("/model").json()["added_items"] for _ in range(20)} == {1})
     os.kill(workers()[1], signal.SIGKILL)
-    eventually(lambda: len(workers()) == 4 and "recjpq_workers 2.0" in get("/metrics").text)
+    eventually(lambda: ready(4))
     described = [get("/model").json() for _ in range(20)]
     assert {(each["version"], each["added_items"]) for each in described} == {("v1", 1)}
