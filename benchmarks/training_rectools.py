@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import LambdaCallback
 from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
@@ -22,39 +23,24 @@ from benchmarks.training_meter import Meter
 LOSSES = {"softmax": "softmax", "gbce": "gBCE", "sampled_softmax": "sampled_softmax"}
 
 
-class Metered(Callback):  # type: ignore[misc]  # skipped by mypy, see pyproject.toml
-    """Tells a meter of every step's end."""
-
-    def __init__(self, meter: Meter) -> None:
-        self.meter = meter
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """See Callback."""
-        self.meter.training_starts()
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,  # noqa: ARG002
-        pl_module: LightningModule,  # noqa: ARG002
-        outputs: Any,  # noqa: ARG002
-        batch: dict[str, torch.Tensor],
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
-        """See Callback."""
-        self.meter.step_ended(int((batch["y"] != 0).sum()))
-
-
 def main(specification: dict[str, Any]) -> dict[str, Any]:
     """Train for the steps that are asked for."""
     torch.set_num_threads(specification["threads"])
     torch.manual_seed(specification["seed"])
     meter = Meter(specification["warm_up"], specification["steps"])
 
+    def step_ended(_trainer: Any, _module: Any, _outputs: Any, batch: dict[str, Any], _index: int) -> None:
+        meter.step_ended(int((batch["y"] != 0).sum()))
+
     def make_trainer() -> Trainer:
         return Trainer(
             max_steps=specification["warm_up"] + specification["steps"],
             accelerator="cpu",
-            callbacks=[Metered(meter)],
+            callbacks=[
+                LambdaCallback(
+                    on_train_start=lambda *_: meter.training_starts(), on_train_batch_end=step_ended
+                )
+            ],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -80,8 +66,7 @@ def main(specification: dict[str, Any]) -> dict[str, Any]:
     del sequences
     model.fit(dataset)
     network = model.lightning_model.torch_model
-    told = next(each.meter for each in model.fit_trainer.callbacks if isinstance(each, Metered))  # a copy
-    return told.result() | {
+    return meter.result() | {
         "items": int(network.item_model.n_items) - 1,  # less the padding
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "version": version("rectools"),

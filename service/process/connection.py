@@ -8,7 +8,7 @@ anyone it would be a way to hold every connection, or all memory, at no cost.
 import asyncio
 import json
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -39,9 +39,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unanswered: list[RequestResponseCycle] = []
         self._deaf = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first request."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", transport))  # uvloop's is no instance of it
         self._receiving_since = self.loop.time()
         self._deadline = self.loop.call_later(self.receive_timeout_s, self._check_deadline)
 

@@ -43,6 +43,17 @@ def test_the_newest_is_served_until_another_is_activated(managed):
     assert (described["version"], described["previous"]) == ("v1", "v2")
 
 
+def test_metrics_name_a_model_once_it_answers(managed, monkeypatch):
+    serving, told = managed.app.state.serving, []
+
+    def model_loaded(model, variant):
+        told.append((variant, model is serving.recommender.model))
+
+    monkeypatch.setattr(serving.metrics, "model_loaded", model_loaded)
+    activate(managed, "v1")
+    assert told == [("champion", True)]
+
+
 def test_a_rollback_brings_the_previous_version_back_and_again_the_later_one(managed):
     refused = admin(managed, "POST", "/admin/rollback")
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:recjpq:problem:models-conflict")

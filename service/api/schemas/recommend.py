@@ -67,7 +67,7 @@ class Filter(Body):
 class RecommendRequest(Body):
     """A question: at least one of `history` and `user_id`."""
 
-    history: Annotated[list[HistoryItem], Field(fail_fast=True)] | None = Field(
+    history: Annotated[tuple[HistoryItem, ...], Field(fail_fast=True)] | None = Field(
         None,
         description="Item ids, oldest first, or objects; if every entry has a timestamp, that is the order",
     )
@@ -110,7 +110,7 @@ class RecommendRequest(Body):
             return None
         entries = [entry for entry in self.history if isinstance(entry, HistoryEntry)]
         if not entries:
-            return cast("list[str]", self.history)
+            return list(cast("tuple[str, ...]", self.history))
         times = [entry.timestamp for entry in entries if entry.timestamp is not None]
         if len(times) == len(self.history):
             order = sorted(range(len(times)), key=times.__getitem__)  # stable
@@ -139,7 +139,7 @@ class RecommendRequest(Body):
 class PlainRecommendRequest(RecommendRequest):
     """The same with ids alone: what most requests are, and validated without a call into Python."""
 
-    history: Annotated[list[Identifier], Field(fail_fast=True)] | None = None  # type: ignore[assignment]  # a narrower list, never written to
+    history: Annotated[tuple[Identifier, ...], Field(fail_fast=True)] | None = None
 
 
 class BatchRequest(Body):
