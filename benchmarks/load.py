@@ -39,7 +39,7 @@ class Plan:
         port: of the server, on this machine.
         requests: whole HTTP/1.1 requests, sent in turn, from the first again after the last.
         due_s: when each is due, seconds from the start, ascending; float64 (R,).
-        connections: how many are open; a request that finds none idle waits for one.
+        connections: how many may be open; a request that finds none idle opens one, or waits for one.
         patience_s: how long after the last request is due its answers are waited for.
         expected: what the body of a good answer holds, all of it.
     """
@@ -119,8 +119,10 @@ class _Load:
         self.next = 0
         self.open = total  # requests without an answer
         self.connections: set[_Connection] = set()
-        self.tasks: set[asyncio.Task[None]] = set()  # that open one anew
+        self.tasks: set[asyncio.Task[None]] = set()  # that open one
+        self.opening = 0
         self.idle: list[_Connection] = []
+        self.unused: list[_Connection] = []  # opened for a request that another took: the next one's
         self.waiting: deque[int] = deque()
         self.unexpected = 0
         self.example = b""
@@ -129,7 +131,6 @@ class _Load:
     async def run(self) -> Answers:
         loop = asyncio.get_running_loop()
         self.finished = asyncio.Event()
-        await asyncio.gather(*(self.connect() for _ in range(self.plan.connections)))
         timer, started, cpu = _Timer(), time.monotonic() + 0.01, time.process_time()
         self.due = (self.plan.due_s + started).tolist()
         loop.add_reader(timer.descriptor, self.send_due, timer)
@@ -155,19 +156,30 @@ class _Load:
             self.timings, self.unexpected, self.example, wall_s, cpu_s,
         )  # fmt: skip
 
+    def open_one(self) -> None:
+        """Open one more connection: only now that it is needed, for a server closes those never used."""
+        if len(self.connections) + self.opening < self.plan.connections:
+            self.opening += 1
+            task = asyncio.get_running_loop().create_task(self.connect())
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
     async def connect(self) -> None:
-        with suppress(OSError):  # a server that is away: the requests it would carry stay without an answer
+        try:
             await asyncio.get_running_loop().create_connection(
                 lambda: _Connection(self), "127.0.0.1", self.plan.port
             )
+        except OSError:  # a server that is away: the requests it would carry stay without an answer
+            self.opening -= 1
 
     def send_due(self, timer: "_Timer") -> None:
-        due, idle, number, now = self.due, self.idle, self.next, time.monotonic()
+        due, number, now = self.due, self.next, time.monotonic()
         while number < len(due) and due[number] <= now:
-            if idle:
-                idle.pop().send(number)
+            if free := self.unused or self.idle:
+                free.pop().send(number)
             else:
                 self.waiting.append(number)
+                self.open_one()
             number += 1
         self.next = number
         if number < len(due):
@@ -175,11 +187,11 @@ class _Load:
         else:
             asyncio.get_running_loop().remove_reader(timer.descriptor)
 
-    def free(self, connection: "_Connection") -> None:
+    def free(self, connection: "_Connection", among: list["_Connection"]) -> None:
         if self.waiting:
             connection.send(self.waiting.popleft())
         else:
-            self.idle.append(connection)
+            among.append(connection)
 
     def answered(self, number: int, status: int, timing: bytes, body: bytes) -> None:
         self.answered_at[number] = time.monotonic()
@@ -203,11 +215,11 @@ class _Load:
             return
         if number is not None:
             self.end_one()
-        elif connection in self.idle:
-            self.idle.remove(connection)
-        task = asyncio.get_running_loop().create_task(self.connect())
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        for free in (self.idle, self.unused):
+            if connection in free:
+                free.remove(connection)
+        if self.waiting:
+            self.open_one()
 
 
 class _Connection(asyncio.Protocol):
@@ -220,11 +232,12 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        self.load.opening -= 1
         self.load.connections.add(self)
         if self.load.closing:
             self.transport.abort()
         else:
-            self.load.free(self)
+            self.load.free(self, self.load.unused)
 
     def send(self, number: int) -> None:
         self.number = number
@@ -245,12 +258,14 @@ class _Connection(asyncio.Protocol):
             self.received = data
             return
         number, self.number, self.received = self.number, None, b""
-        assert number is not None, "an answer to no question"
+        if number is None:  # the server tells that it gives an idle connection up
+            self.transport.close()
+            return
         self.load.answered(number, int(head[9:12]), _value(head, TIMING), data[body_at:])
         if b"\nconnection: close" in head:
             self.transport.close()  # and, once that is done, another is opened in its place
         else:
-            self.load.free(self)
+            self.load.free(self, self.load.idle)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
         self.load.lost(self, self.number)

@@ -33,7 +33,7 @@ class Server:
     """Answers each request with the next of some canned answers, byte by byte if so asked."""
 
     def __init__(self, answers: list[bytes], pieces: int = 1) -> None:
-        self.answers, self.pieces, self.port = answers, pieces, 0
+        self.answers, self.pieces, self.port, self.connections = answers, pieces, 0, 0
         self.ready, self.loop = threading.Event(), asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_until_complete, args=[self._serve()])
 
@@ -57,6 +57,7 @@ class Server:
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})  # the connections' ends
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         while True:
             try:
                 await reader.readuntil(b"\r\n\r\n")
@@ -105,6 +106,26 @@ def test_generator_goes_on_after_a_connection_was_closed_or_lost():
         )
     assert found.status.tolist() == [200, 200, 0, 200]
     assert describe(found)["failed"] == 1
+
+
+def test_connections_are_opened_when_they_are_needed_and_kept():
+    with Server([answer(200)] * 12) as server:
+        alone = load.run(load.Plan(server.port, [get("/x")], np.arange(4) * 0.2, patience_s=20))
+        assert server.connections == 1
+        together = load.run(
+            load.Plan(server.port, [get("/x")], load.all_at_once(8), connections=3, patience_s=20)
+        )
+        assert 2 <= server.connections <= 4
+    assert set(alone.status) == set(together.status) == {200}
+
+
+def test_an_answer_to_no_question_ends_a_connection_and_no_request():
+    """A server may say that it gives an idle connection up: `408` and `Connection: close`."""
+    answers = [answer(200) + answer(408, extra=b"connection: close\r\n"), answer(200)]
+    with Server(answers) as server:
+        plan = load.Plan(server.port, [get("/x")], np.array([0, 0.5]), connections=1, patience_s=20)
+        found = load.run(plan)
+    assert found.status.tolist() == [200, 200]
 
 
 def test_latency_counts_from_when_a_request_was_due():
