@@ -6,7 +6,7 @@
 A row is one `recjpq-train all` with a configuration of training/configs/, in a directory of its own; the
 command is printed before it starts. A finished row is not trained again and a killed one goes on where it
 was, so the table, which has what is finished, can be made in several sittings. `--docs` writes it into
-docs/training.md.
+docs/training.md, where a row stays as it is until it is measured again.
 """
 
 import argparse
@@ -113,30 +113,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{each.row}, seed {each.seed}: failed, see above", file=sys.stderr)
     finished = {row: [case(row, seed) for seed in _seeds(options.runs, row)] for row in ROWS}
     reports = {row: [each.read() for each in cases] for row, cases in finished.items()}
-    text = table({row: [each for each in found if each] for row, found in reports.items()})
-    print(text)
+    done = {row: [each for each in found if each] for row, found in reports.items()}
+    lines = {row: _line(row, found) for row, found in done.items() if found}
+    print(_table(lines))
     if options.docs:
-        renew(options.docs, BEGIN, END, text)
+        renew(options.docs, BEGIN, END, _table(_rows(options.docs) | lines))
     return 1 if failed else 0
 
 
-def table(rows: dict[str, list[Report]]) -> str:
-    """Return Markdown of the rows that have reports: means over the seeds, each seed's figure, sizes."""
-    found = {row: reports for row, reports in rows.items() if reports}
-    lines = [
-        "| | codes | NDCG@10 | each seed | 95% interval | Recall@10 | bytes served | of items | minutes |",
-        "|---|---|---:|---|---|---:|---:|---:|---:|",
-        *(_line(row, reports) for row, reports in found.items()),
-    ]
-    every = [report for reports in found.values() for report in reports]
-    if every:
-        dates = sorted({report["date"] for report in every})
-        processors = sorted({report["machine"]["cpu"] for report in every})
-        lines += [
-            "",
-            f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} on {', '.join(processors)}.",
-        ]
-    return "\n".join(lines)
+def _table(lines: dict[str, str]) -> str:
+    """Return Markdown of rows: means over the seeds, each seed's figure, sizes, when and where."""
+    names = ("", "codes", "NDCG@10", "each seed", "95% interval", "Recall@10", "bytes served", "of items",
+             "minutes", "measured")  # fmt: skip
+    head, rule = f"| {' | '.join(names)} |", "|---|---|---:|---|---|---:|---:|---:|---:|---|"
+    return "\n".join([head, rule, *(lines[row] for row in ROWS if row in lines)])
+
+
+def _rows(docs: Path) -> dict[str, str]:
+    """Return the rows of a file's table."""
+    names = {(BACKBONES[row.split("-")[0]][0], CODES[row.split("-")[1]]): row for row in ROWS}
+    table = docs.read_text().partition(BEGIN)[2].partition(END)[0]
+    cells = [(line, [cell.strip() for cell in line.split("|")]) for line in table.splitlines() if "|" in line]
+    return {names[name]: line for line, (_, *first, _) in cells if (name := tuple(first[:2])) in names}
 
 
 def _line(row: str, reports: list[Report]) -> str:
@@ -157,6 +155,7 @@ def _line(row: str, reports: list[Report]) -> str:
         f"{sizes['served']:,}",
         f"{sizes['item_weights'] + sizes['item_codes']:,}",
         f"{statistics.median(seconds) / 60:.0f}",
+        f"{first['date']}, {first['machine']['cpu']}",
     )
     return "| " + " | ".join(cells) + " |"
 

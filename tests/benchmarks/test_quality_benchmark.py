@@ -34,7 +34,8 @@ def test_rows_are_trained_once_and_a_failed_one_is_told(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     runs, docs = tmp_path / "runs", tmp_path / "docs.md"
-    docs.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    kept, renewed = "| SASRec | SVD | of another day |", "| GRU4Rec | SVD | of another day |"
+    docs.write_text(f"before\n{BEGIN}\n{renewed}\n{kept}\n{END}\nafter\n")
     sets = [word for setting in SMALL for word in ("--set", setting)]
     common = [str(_log(tmp_path)), "--runs", str(runs), *sets]
 
@@ -55,6 +56,8 @@ def test_rows_are_trained_once_and_a_failed_one_is_told(
     before, table, after = docs.read_text().partition(line)
     assert table
     assert before.startswith(f"before\n{BEGIN}\n")
+    assert before.endswith(f"|\n{kept}\n")  # not measured here: it stays, and rows are in their order
+    assert renewed not in docs.read_text()
     assert after.endswith(f"\n{END}\nafter\n")
 
     # What was made with other settings is no row of these, and stays.
