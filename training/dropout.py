@@ -18,7 +18,7 @@ class Dropout(nn.Module):
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
-        self._dropped = round(probability * _LEVELS)
+        self._dropped = min(round(probability * _LEVELS), _LEVELS - 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Zero elements at random and scale up the others, in training only."""

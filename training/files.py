@@ -26,12 +26,14 @@ def is_made_from(summary: Path, made_from: str) -> bool:
 
 @contextmanager
 def replacing_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty directory that takes the place of `path` when the block ends well."""
+    """Yield an empty directory; its files, flushed to disk, take the place of `path` when all ends well."""
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
+        for file in partial.iterdir():
+            _flush(file)
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
     finally:
@@ -45,11 +47,15 @@ def replacing_file(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        _flush(partial)
         partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def read_json(path: Path, made_by: str) -> dict[str, Any]:

@@ -21,6 +21,11 @@ READABLE_TIMES = (
     "integers, or ISO 8601 text such as 2026-11-24 or 2026-11-24T18:30:00Z; for dates in another form set "
     'data.time_format, such as "%d/%m/%Y" where 24/11/2026 is in November'
 )
+SECONDS = -62_135_596_800.0, 253_402_300_799.0  # the years 1 to 9999
+FRACTIONAL_SECONDS = (
+    "seconds since 1970 where numbers have a fraction; of any other unit integers, such as 1600000000000 and "
+    "not 1600000000000.0"
+)
 CHUNK = 2**24  # rows whose ids are looked up at once
 
 
@@ -222,8 +227,11 @@ def _as_time(path: Path, column: pl.Series, time_format: str | None) -> tuple[pl
     if time_format is not None:
         return _by_format(path, column, time_format), MICROSECONDS
     if column.dtype.is_integer():
-        return column.cast(pl.Int64), OWN_INTEGERS
+        numbers = column.cast(pl.Int64, strict=False)
+        _refuse_unread(path, column, numbers.is_not_null(), "integers of 64 bits, signed")
+        return numbers, OWN_INTEGERS
     if column.dtype.is_float():  # fractional epoch seconds: microseconds keep their order
+        _refuse_unread(path, column, column.is_between(*SECONDS), FRACTIONAL_SECONDS)
         return (column * 1e6).round().cast(pl.Int64), MICROSECONDS
     if column.dtype.is_temporal() and column.dtype not in {pl.Duration, pl.Time}:
         return column.cast(pl.Datetime("us")).cast(pl.Int64), MICROSECONDS

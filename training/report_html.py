@@ -120,8 +120,9 @@ def _training(report: Mapping[str, Any]) -> str:
             chart = line_chart([curve], title=f"{name} by epoch", x_label="epoch",
                                from_zero=key != "loss", mark=report["best_epoch"])  # fmt: skip
             charts.append(_figure(name, "by epoch", chart))
+    which = "the last" if report["config"]["train"]["select"] == "last" else "the best"
     return (
-        f'<h2>Training</h2><p class="note">Measured weights: epoch {report["best_epoch"]}, the best of '
+        f'<h2>Training</h2><p class="note">Measured weights: epoch {report["best_epoch"]}, {which} of '
         f"{len(history)} on {report['protocol']['validation_users']:,} validation users (dotted line).</p>"
         f'<div class="charts">{"".join(charts)}</div>'
     )

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from recjpq.artifact import sha256_of
 from recjpq.scoring import load_scorer
 from training.backbone import Backbone
 from training.baselines import BASELINES
-from training.checkpoint import LAST, CheckpointStore, Progress
-from training.codes import Codes, make_codes
+from training.checkpoint import BEST, LAST, CheckpointStore, Progress
+from training.codes import Codes, codes_made_from, make_codes
 from training.codes.stage import CODES
 from training.config import Config
 from training.dataset import Dataset
@@ -114,16 +115,18 @@ class Run:
         path = export(self.config, self._model, self.split.dataset, metrics, self._path("artifacts"), version)
         report["bytes"]["served"] = served_bytes(path)
         write_json(self._path("report.json"), report)
-        write_json(self._path("exported.json"), {"weights": weights, "version": path.name})
+        made = {"weights": weights, "name": self.config.run.name, "version": path.name}
+        write_json(self._path("exported.json"), made)
         return path
 
     def exported(self) -> Path | None:
-        """Return what the last `export` wrote, if it is of the best weights and still there."""
+        """Return what the last `export` wrote, if it is of the best weights and name, and still there."""
         record = self._path("exported.json")
         last = read_json(record, "export") if record.exists() else {}
         path = self._path("artifacts") / str(last.get("version"))
         _, weights = self._load_best()
-        return path if last.get("weights") == weights and path.is_dir() else None
+        same = (last.get("weights"), last.get("name")) == (weights, self.config.run.name)
+        return path if same and path.is_dir() else None
 
     def assign(self, path: Path) -> NewItems:
         """Give codes to new items, from a later log or a table of similar items, with the best weights."""
@@ -142,7 +145,14 @@ class Run:
 
     @cached_property
     def _codes(self) -> Codes:
-        return Codes.load(self._path("codes"))
+        codes, config = Codes.load(self._path("codes")), self.config
+        made_from = codes_made_from(config.codes, self.split, config.run.seed, dim=config.model.dim)
+        if codes.fingerprint != made_from:
+            raise StageError(
+                f"{self._path('codes')}: made from another log, split or seed, or with other settings of "
+                "[codes]; run `recjpq-train codes` again, or use the configuration that made it"
+            )
+        return codes
 
     @cached_property
     def _scorer(self) -> Ranker:
@@ -166,9 +176,9 @@ class Run:
         return CheckpointStore(self._path("checkpoints"), self._made_from)
 
     def _load_best(self) -> tuple[Progress, str]:
-        """Load the best weights; return where they come from, and a fingerprint of what made them."""
+        """Load the best weights; return where they come from, and what tells them from all others."""
         progress = self._checkpoints.load_best(self._model)
-        return progress, fingerprint(self._made_from, progress.best_epoch)
+        return progress, sha256_of(self._path("checkpoints") / BEST)[:16]
 
     @property
     def _made_from(self) -> str:
@@ -185,8 +195,12 @@ class Run:
             config["model"].pop("relative_positions")
         if self.config.train.schedule == "constant":
             config["train"].pop("max_epochs")
-        items = self.split.dataset.fingerprint if self._has_full_table else self._codes.fingerprint
-        return fingerprint("train 1", config, items)
+        if not self._has_full_table:
+            return fingerprint("train 1", config, self._codes.fingerprint)  # which knows data and split
+        data = [self.split.dataset.fingerprint]
+        if self.split.cut is not None:  # a leave-one-out split follows from data, seed and configuration
+            data.append(self.split.identity)
+        return fingerprint("train 1", config, *data)
 
     def _path(self, name: str) -> Path:
         return self.config.run.directory / name

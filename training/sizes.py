@@ -11,7 +11,7 @@ def trained_bytes(model: Backbone, item_codes: Path | None, training_state: Path
     """Return the sizes of a trained model, for its report.
 
     `weights` are all parameters, `item_weights` those of the item embedding among them; `training_state` is
-    the checkpoint to resume from: weights, the optimiser's moments, progress; None if it is gone. `served`
+    the checkpoint to resume from: weights, the optimiser's moments, progress. `served`
     is what a service would hold: for a full item table its weights, else the files that `export` writes.
 
     Args:
@@ -25,7 +25,7 @@ def trained_bytes(model: Backbone, item_codes: Path | None, training_state: Path
         "weights": weights,
         "item_weights": sum(size for name, size in sizes.items() if name.startswith("embedding.")),
         "item_codes": item_codes.stat().st_size if item_codes else 0,
-        "training_state": training_state.stat().st_size if training_state.exists() else None,
+        "training_state": training_state.stat().st_size,
         "served": None if item_codes else weights,
     }
 

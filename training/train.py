@@ -138,6 +138,9 @@ class Trainer:
                 progress = self._epoch(progress, stop_requested, trackers)
                 progress = self.group.lead(self._validate(progress, trackers) if leads else progress)
                 self.store.save(progress, self.model, self.optimizer)
+                (stop,) = self.group.sums(stop_requested())
+                if stop:  # asked since the last step: while validating
+                    raise Interrupted
         return progress
 
     def _epoch(
@@ -182,12 +185,7 @@ class Trainer:
         loss_sum, tokens, sequences, stop = self.group.sums(
             loss.item() * own_tokens, own_tokens, len(batch.lengths), stop_requested()
         )
-        if not math.isfinite(loss_sum):
-            raise DivergedError(
-                f"the loss is {loss_sum / tokens} at step {step + 1}; the last good checkpoint is kept: "
-                f"lower train.learning_rate (now {options.learning_rate}) or train.gradient_clip "
-                f"(now {options.gradient_clip}) and pass --restart"
-            )
+        self._refuse_diverged("loss", loss_sum / tokens, step)
         learning_rate = options.learning_rate * self._rate_at(step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -196,8 +194,18 @@ class Trainer:
             (loss * (own_tokens / tokens)).backward()
         self.group.sum_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, options.gradient_clip)
+        self._refuse_diverged("gradient's norm", norm.item(), step)
         self.optimizer.step()
         return Step(loss_sum, int(tokens), int(sequences), learning_rate, norm, bool(stop))
+
+    def _refuse_diverged(self, what: str, value: float, step: int) -> None:
+        options = self.config.train
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"the {what} is {value} at step {step + 1}; the last good checkpoint is kept: "
+                f"lower train.learning_rate (now {options.learning_rate}) or train.gradient_clip "
+                f"(now {options.gradient_clip}) and pass --restart"
+            )
 
     def _loss(self, batch: Batch, seed: int) -> tuple[Tensor, int]:
         """Return the mean loss of this process's targets, and how many they are."""

@@ -18,6 +18,11 @@ def test_it_zeroes_its_share_and_keeps_the_mean(probability: float) -> None:
     assert torch.equal(x.grad, dropped.detach())  # of ones: the mask itself
 
 
+def test_of_the_highest_probability_something_is_left() -> None:
+    torch.manual_seed(0)
+    assert Dropout(0.999)(torch.ones(200, 501)).unique().tolist() == [0.0, 256.0]
+
+
 def test_masks_follow_pytorch_s_seed() -> None:
     layer, x = Dropout(0.5), torch.ones(64)
     torch.manual_seed(1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from training.config import ModelConfig
-from training.embedding import RecJPQEmbedding
+from training.embedding import FullEmbedding, RecJPQEmbedding
 from training.loss import NegativeSampler, gbce, sampled_softmax, softmax
 from training.sasrec import SASRec
 
@@ -25,6 +25,14 @@ def item_codes() -> Tensor:
 def embedding(item_codes: Tensor, request: pytest.FixtureRequest) -> RecJPQEmbedding:
     torch.manual_seed(1)
     return RecJPQEmbedding(item_codes, NUM_SUB_IDS, DIM, additive=request.param)
+
+
+@pytest.fixture(params=["concatenated", "additive", "full"])
+def any_embedding(item_codes: Tensor, request: pytest.FixtureRequest) -> RecJPQEmbedding | FullEmbedding:
+    torch.manual_seed(1)
+    if request.param == "full":
+        return FullEmbedding(NUM_ITEMS, DIM)
+    return RecJPQEmbedding(item_codes, NUM_SUB_IDS, DIM, additive=request.param == "additive")
 
 
 @pytest.fixture
@@ -104,35 +112,59 @@ def test_order_matters(model: SASRec, item_codes: Tensor) -> None:
     assert not torch.allclose(model.encode(item_codes[items], lengths), swapped)
 
 
-def test_softmax_is_the_cross_entropy_of_the_target(embedding: RecJPQEmbedding) -> None:
-    states, targets = torch.randn(4, DIM), torch.tensor([0, 3, 3, 29])
+def _pairs(tokens: int) -> tuple[Tensor, Tensor]:
+    """Return states, which take gradients, and targets; more than a few hundred go in several chunks."""
+    generator = torch.Generator().manual_seed(5)
+    states = torch.randn(tokens, DIM, generator=generator).requires_grad_()
+    return states, torch.randint(NUM_ITEMS, (tokens,), generator=generator)
+
+
+def _assert_same(
+    embedding: RecJPQEmbedding | FullEmbedding, states: Tensor, found: Tensor, expected: Tensor
+) -> None:
+    """Compare losses, and their gradients for states and weights."""
+    torch.testing.assert_close(found, expected)
+    weights = [states, *embedding.parameters()]
+    for given, wanted in zip(
+        torch.autograd.grad(found, weights), torch.autograd.grad(expected, weights), strict=True
+    ):
+        torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("tokens", [4, 600])
+def test_softmax_is_the_cross_entropy_of_the_target(
+    any_embedding: RecJPQEmbedding | FullEmbedding, tokens: int
+) -> None:
+    embedding, (states, targets) = any_embedding, _pairs(tokens)
     logits = states @ embedding(torch.arange(NUM_ITEMS)).T
-    expected = (logits.logsumexp(1) - logits[torch.arange(4), targets]).mean()
-    torch.testing.assert_close(softmax(embedding, states, targets), expected)
+    expected = (logits.logsumexp(1) - logits[torch.arange(tokens), targets]).mean()
+    _assert_same(embedding, states, softmax(embedding, states, targets), expected)
 
 
-def test_gbce_is_the_published_formula(embedding: RecJPQEmbedding) -> None:
-    states, targets, negatives, t = torch.randn(2, DIM), torch.tensor([4, 9]), 5, 0.75
+@pytest.mark.parametrize("tokens", [2, 600])
+def test_gbce_is_the_published_formula(any_embedding: RecJPQEmbedding | FullEmbedding, tokens: int) -> None:
+    embedding, (states, targets), negatives, t = any_embedding, _pairs(tokens), 5, 0.75
     torch.manual_seed(3)
-    drawn = torch.randint(NUM_ITEMS, (2, negatives))
+    drawn = torch.randint(NUM_ITEMS, (tokens, negatives))
     scores = (states @ embedding(torch.arange(NUM_ITEMS)).T).detach().double()
     alpha = negatives / (NUM_ITEMS - 1)
     beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)  # the paper's Eq. 15, before it is simplified
     total = 0.0
-    for row in range(2):
+    for row in range(tokens):
         total -= beta * math.log(1 / (1 + math.exp(-scores[row, targets[row]])))
         total -= sum(
             math.log(1 - 1 / (1 + math.exp(-scores[row, n]))) for n in drawn[row] if n != targets[row]
         )
     torch.manual_seed(3)
     found = gbce(embedding, states, targets, negatives=negatives, t=t)
-    assert found.item() == pytest.approx(total / (1 + negatives) / 2, rel=1e-5)
+    assert found.item() == pytest.approx(total / (1 + negatives) / tokens, rel=1e-5)
 
 
+@pytest.mark.parametrize("tokens", [3, 600])
 def test_sampled_softmax_weighs_shared_negatives_and_leaves_out_each_token_s_target(
-    embedding: RecJPQEmbedding,
+    any_embedding: RecJPQEmbedding | FullEmbedding, tokens: int
 ) -> None:
-    states, targets, negatives = torch.randn(3, DIM), torch.tensor([4, 9, 4]), 60
+    embedding, (states, targets), negatives = any_embedding, _pairs(tokens), 60
     counts = np.arange(NUM_ITEMS)
     sampler = NegativeSampler(counts, 0.25)
     torch.manual_seed(3)
@@ -141,13 +173,13 @@ def test_sampled_softmax_weighs_shared_negatives_and_leaves_out_each_token_s_tar
     expected_draws = negatives * (0.25 * torch.from_numpy(counts / counts.sum()) + 0.75 / NUM_ITEMS)[drawn]
     scores = states @ embedding(torch.arange(NUM_ITEMS)).T
     expected = []
-    for row in range(3):
+    for row in range(tokens):
         others = drawn != targets[row]
         corrected = scores[row, drawn[others]] - expected_draws[others].log().float()
         expected.append(torch.cat([scores[row, targets[row]][None], corrected]).log_softmax(0)[0])
     torch.manual_seed(3)
     found = sampled_softmax(embedding, states, targets, sampler=sampler, negatives=negatives)
-    torch.testing.assert_close(found, -torch.stack(expected).mean())
+    _assert_same(embedding, states, found, -torch.stack(expected).mean())
 
 
 def test_negatives_are_drawn_as_often_as_they_say() -> None:

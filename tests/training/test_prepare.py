@@ -196,6 +196,15 @@ def test_parquet_with_dates_is_read_as_csv_is(tmp_path: Path) -> None:
             "user_id,item_id,t\n" + "a,x,1\n" * 200 + "a,y,01/02/2026\n",
             "column 't' holds no readable time in 1 of 201 rows (first: row 201, '01/02/2026')",
         ),
+        (
+            "user_id,item_id,t\na,x,1.5\na,y,1600000000000.0\na,z,1.7e18\n",
+            "in 2 of 3 rows (first: row 2, 1600000000000.0); expected seconds since 1970 where",
+        ),
+        ("user_id,item_id,t\na,x,inf\n", "no readable time in 1 of 1 rows (first: row 1, inf)"),
+        (
+            f"user_id,item_id,t\na,x,1\na,y,{2**63}\n",
+            f"no readable time in 1 of 2 rows (first: row 2, {2**63}); expected integers of 64 bits, signed",
+        ),
         ("user_id,item_id,t\n1.5,x,1\n", "column 'user_id' is Float64, expected text or integers as ids"),
     ],
 )

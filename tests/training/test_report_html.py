@@ -44,6 +44,15 @@ def test_it_says_what_was_measured(page: str, report: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("select", "said"), [("best", "epoch 12, the best of 12"), ("last", "epoch 12, the last of 12")]
+)
+def test_it_says_which_epoch_s_weights_were_measured(report: dict[str, Any], select: str, said: str) -> None:
+    train = report["config"]["train"] | {"select": select}
+    page = render_report(report | {"config": report["config"] | {"train": train}, "best_epoch": 12})
+    assert said in _text(page)
+
+
+@pytest.mark.parametrize(
     ("ends", "said"),
     [
         ((0.01, 0.02), "and is better than"),

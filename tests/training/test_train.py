@@ -15,10 +15,11 @@ from torch import Tensor
 
 from training.checkpoint import BEST, LAST
 from training.config import Config
+from training.embedding import ItemEmbedding
 from training.errors import CheckpointError, DataError, DivergedError
 from training.loss import make_loss
 from training.run import Run
-from training.train import Interrupted, Trainer
+from training.train import Interrupted, Step, Trainer
 
 MakeConfig = Callable[..., Config]
 
@@ -193,6 +194,75 @@ def test_a_diverging_loss_stops_and_keeps_the_last_good_checkpoint(make_config: 
     kept = torch.load(run.config.run.directory / "checkpoints" / LAST)
     assert kept["progress"]["step"] == 4
     assert all(weight.isfinite().all() for weight in kept["model"].values())
+
+
+def test_a_diverging_gradient_stops_before_it_touches_the_weights(make_config: MakeConfig) -> None:
+    run = _prepared(make_config())
+    good, calls = make_loss(run.config.train, np.ones(40, dtype=np.int64)), iter(range(100))
+
+    def diverging(embedding: ItemEmbedding, states: Tensor, targets: Tensor) -> Tensor:
+        if next(calls) == 7:  # the last step of an epoch: validation and a checkpoint would follow
+            states.register_hook(lambda gradient: gradient * torch.inf)
+        return good(embedding, states, targets)
+
+    with pytest.raises(DivergedError, match=r"the gradient's norm is (nan|inf) at step 8; the last good"):
+        replace(_trainer(run), loss=diverging).run()
+    assert all(weight.isfinite().all() for weight in run._model.state_dict().values())
+    assert torch.load(run.config.run.directory / "checkpoints" / LAST)["progress"]["step"] == 4
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_during_a_validation_is_heard_after_it_the_last_one_too(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, signal_number: signal.Signals
+) -> None:
+    run = _prepared(make_config(train={"max_epochs": 2}))
+    validate = Trainer._validation_metrics
+
+    def signalled(trainer: Trainer) -> dict[str, float]:
+        os.kill(os.getpid(), signal_number)
+        return validate(trainer)
+
+    monkeypatch.setattr(Trainer, "_validation_metrics", signalled)
+    for epoch in (1, 2):
+        with pytest.raises(Interrupted):
+            Run(run.config).train()
+        assert torch.load(run.config.run.directory / "checkpoints" / LAST)["progress"]["epoch"] == epoch
+    assert Run(run.config).train().epoch == 2  # finished
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine(make_config: MakeConfig) -> None:
+    train = {"warmup_steps": 3, "max_epochs": 5}  # of four batches: 20 steps
+    constant = _trainer(_prepared(make_config(train=train)))
+    assert [constant._rate_at(step) for step in (0, 1, 2, 3, 19)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    cosine = _trainer(_prepared(make_config(train=train | {"schedule": "cosine"})))
+    expected = [0.25, 0.5 * (1 + np.cos(np.pi / 4)), 0.5, 0.5 * (1 + np.cos(0.95 * np.pi))]
+    assert [cosine._rate_at(step) for step in (0, 5, 10, 19)] == pytest.approx(expected)
+
+
+def test_the_settings_of_the_shipped_configurations_reach_the_training(make_config: MakeConfig) -> None:
+    """A learning rate that falls to nothing, the last weights, whole histories, after an interruption too."""
+    train = {"schedule": "cosine", "select": "last", "windows": "all", "max_epochs": 6, "warmup_steps": 2}
+    run = _prepared(make_config(train=train | {"weight_decay": 0.1, "gradient_clip": 0.5}))
+    trainer = _trainer(run)
+    assert trainer.sequences.num_sequences > 60  # eleven or ten items of each of 60 users, six at a time
+    assert trainer.optimizer.param_groups[0]["weight_decay"] == 0.1
+    rates, norms = [], []
+    step = Trainer._step
+
+    def noted(self: Trainer, *arguments: object) -> Step:
+        done = step(self, *arguments)  # type: ignore[arg-type]
+        rates.append(self.optimizer.param_groups[0]["lr"])
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_step", noted)
+        progress = trainer.run()
+    assert max(norms) <= 0.5 + 1e-5
+    assert rates == pytest.approx([0.01 * trainer._rate_at(step) for step in range(len(rates))])
+    assert progress.best_epoch == progress.epoch == 6
+    _assert_same_weights(_weights(run, BEST), _weights(run, LAST))
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(make_config: MakeConfig) -> None:

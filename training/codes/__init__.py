@@ -2,6 +2,6 @@
 
 from training.codes.matrix import interaction_matrix
 from training.codes.quantile import quantile_codes
-from training.codes.stage import Codes, make_codes
+from training.codes.stage import Codes, codes_made_from, make_codes
 
-__all__ = ["Codes", "interaction_matrix", "make_codes", "quantile_codes"]
+__all__ = ["Codes", "codes_made_from", "interaction_matrix", "make_codes", "quantile_codes"]

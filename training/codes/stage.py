@@ -1,6 +1,5 @@
 """The stage itself: which method, what it may see, and what it leaves behind."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -57,6 +56,18 @@ class Codes:
         return str(self.summary["fingerprint"])
 
 
+def codes_made_from(config: CodesConfig, split: Split, seed: int, *, dim: int) -> str:
+    """Return the fingerprint that `make_codes` gives to its output."""
+    return fingerprint(
+        "codes 2",
+        config.model_dump(mode="json"),
+        dim if config.method == "pq" else None,
+        seed,
+        split.dataset.fingerprint,
+        split.identity,
+    )
+
+
 def make_codes(config: CodesConfig, split: Split, seed: int, directory: Path, *, dim: int) -> Codes:
     """Write `directory`, or keep it when it was made from the same interactions in the same way.
 
@@ -74,14 +85,7 @@ def make_codes(config: CodesConfig, split: Split, seed: int, directory: Path, *,
     Raises:
         DataError: the log is too small for the number of splits, or the codes too few for the items.
     """
-    made_from = fingerprint(
-        "codes 2",
-        config.model_dump(mode="json"),
-        dim if config.method == "pq" else None,
-        seed,
-        split.dataset.fingerprint,
-        hashlib.sha256(split.train_ends.tobytes()).hexdigest(),
-    )
+    made_from = codes_made_from(config, split, seed, dim=dim)
     if is_made_from(directory / SUMMARY, made_from):
         return Codes.load(directory)
     rng = np.random.default_rng([seed, 0xC0DE5])
