@@ -1,14 +1,16 @@
 """The command line: `recjpq-train VERB --config FILE`, or `python -m training`."""
 
 import argparse
+import fcntl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from recjpq.errors import RecJPQError
 from training.config import load_config
 from training.distributed import joined_group, processes, rank
-from training.errors import ConfigError, TrainingError
+from training.errors import ConfigError, StageError, TrainingError
 from training.movielens import download_ml_100k
 from training.report_text import format_report
 from training.run import Run
@@ -26,6 +28,9 @@ VERBS = {
     "all": "every stage in this order; a stage whose output is up to date is not repeated",
 }
 
+WRITERS = {"prepare", "codes", "train", "all"}
+"""Verbs that two commands must not run in one directory at once."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, 2 for an error of the user's, 130 when interrupted."""
@@ -39,9 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TrainingError, RecJPQError) as error:
         _say(f"recjpq-train {options.verb}: {error}", error=True)
         return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"recjpq-train {options.verb}: {where}{error.strerror or error}", error=True)
+        return 2
     except (Interrupted, KeyboardInterrupt):
         if rank() == 0:
-            _say("interrupted; the same command goes on from the last checkpoint", error=True)
+            without = " without --restart" if getattr(options, "restart", False) else ""
+            _say(f"interrupted; the same command{without} goes on from the last checkpoint", error=True)
         return 130
     return 0
 
@@ -91,8 +101,29 @@ def _run_verb(options: argparse.Namespace) -> None:
     config = load_config(options.config, options.overrides)
     if options.verb in {"train", "all"}:
         check_tracking(config)
-    with joined_group() as group:
+    with (
+        joined_group() as group,
+        _alone(config.run.directory, needed=group.leads and options.verb in WRITERS),
+    ):
         _run_stages(Run(config, group), options)
+
+
+@contextmanager
+def _alone(directory: Path, *, needed: bool) -> Iterator[None]:
+    """Keep another command from making the same stages meanwhile; the end of the process, any, frees it."""
+    if not needed:
+        yield
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StageError(
+                f"{directory}: another recjpq-train is at work here; wait until it ends, or set another "
+                "run.directory"
+            ) from error
+        yield
 
 
 def _run_stages(run: Run, options: argparse.Namespace) -> None:

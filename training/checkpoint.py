@@ -89,6 +89,13 @@ class CheckpointStore:
     writes: bool = True
     """Of several processes that train together only one writes; all read what it wrote."""
 
+    def check_writable(self) -> None:
+        """Write nothing: raises OSError now, and not after an epoch, if nothing can be written."""
+        if self.writes:
+            with replacing_file(self.directory / "probe") as partial:
+                partial.touch()
+            (self.directory / "probe").unlink()
+
     def save(self, progress: Progress, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write `last.pt`, whole or not at all."""
         state = {
@@ -139,11 +146,15 @@ class CheckpointStore:
     def _read(self, name: str) -> dict[str, Any]:
         path = self.directory / name
         if not path.exists():
-            raise CheckpointError(f"{path}: missing; run `recjpq-train train` first")
+            begun = (self.directory / LAST).exists()
+            what_to_do = "pass --restart to start again" if begun else "run `recjpq-train train` first"
+            raise CheckpointError(f"{path}: missing; {what_to_do}")
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load has no error of its own for a file that is not one of its
-            raise CheckpointError(f"{path}: not a checkpoint ({error}); delete it to start again") from error
+            raise CheckpointError(
+                f"{path}: not a checkpoint ({error}); pass --restart to start again"
+            ) from error
         if state.get("format") != _FORMAT or state.get("made_from") != self.made_from:
             raise CheckpointError(
                 f"{path}: made from other data, another configuration or another release; run with the "

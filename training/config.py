@@ -86,7 +86,9 @@ class ModelConfig(_Section):
     item_embedding: Literal["full", "recjpq"] = Field(
         "recjpq", description="sub-embeddings named by codes, or one embedding per item, to compare with"
     )
-    dim: PositiveInt = Field(128, description="D, width of an item embedding; a multiple of M and of heads")
+    dim: PositiveInt = Field(
+        128, description="D, width of an item embedding; a multiple of heads, and of M unless additive"
+    )
     composition: Literal["concatenated", "additive"] = Field(
         "additive",
         description="an item is M sub-embeddings of width D added up, or M of width D/M end to end",
@@ -208,7 +210,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
             names key, value and what was expected.
     """
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

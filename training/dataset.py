@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from training.files import read_json
+from training.files import read_array, read_json
 
 DATASET = "dataset.json"
 ITEMS = "items.npy"
@@ -16,6 +16,7 @@ OFFSETS = "offsets.npy"
 TIMES = "times.npy"
 ITEM_TABLE = "items.parquet"
 USER_TABLE = "users.parquet"
+FILES = (DATASET, ITEMS, OFFSETS, TIMES, ITEM_TABLE, USER_TABLE)
 MICROSECONDS = "microseconds since 1970"
 
 
@@ -46,11 +47,11 @@ class Dataset:
         summary = read_json(path / DATASET, "prepare")
         return cls(
             path,
-            np.load(path / ITEMS, mmap_mode="r"),
-            np.load(path / OFFSETS, mmap_mode="r"),
+            read_array(path / ITEMS, "prepare"),
+            read_array(path / OFFSETS, "prepare"),
             int(summary["items"]),
             summary,
-            np.load(path / TIMES, mmap_mode="r") if summary["has_times"] else None,
+            read_array(path / TIMES, "prepare") if summary["has_times"] else None,
         )
 
     @property
@@ -60,8 +61,9 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Equal for two directories prepared from the same bytes in the same way."""
-        return str(self.summary["fingerprint"])
+        """Equal for the same interactions read in the same way, whatever their items' metadata."""
+        either = self.summary["fingerprint"]  # all that an earlier release wrote
+        return str(self.summary.get("interactions_fingerprint", either))
 
     def format_time(self, time: int) -> str:
         """Return one of its times for people: a date, where the log's times are dates."""

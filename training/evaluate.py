@@ -101,6 +101,7 @@ def evaluate(
         "users": split.dataset.num_users,
         "cases": len(cases),
         "targets_unseen_in_training": int((counts[cases.targets] == 0).sum()),
+        "targets_in_history": sum(cases.targets[case] in cases.history(case) for case in range(len(cases))),
         "items_unseen_in_training": int((counts == 0).sum()),
         "validation_users": len(split.validation_users),
     }

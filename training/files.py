@@ -4,10 +4,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from training.errors import StageError
 
@@ -19,25 +22,40 @@ def fingerprint(*parts: Any) -> str:
 
 def is_made_from(summary: Path, made_from: str) -> bool:
     """Whether a stage's summary is there and carries this fingerprint of the stage's inputs."""
-    return (
-        summary.exists() and json.loads(summary.read_text(encoding="utf-8")).get("fingerprint") == made_from
-    )
+    try:
+        found = json.loads(summary.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # not made yet, or damaged: it is made anew
+        return False
+    return isinstance(found, dict) and found.get("fingerprint") == made_from
 
 
 @contextmanager
-def replacing_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty directory; its files, flushed to disk, take the place of `path` when all ends well."""
-    partial = path.with_name(f".{path.name}.partial")
+def replacing_directory(path: Path, own: Collection[str]) -> Iterator[Path]:
+    """Yield an empty directory; its files, flushed to disk, take the place of `path` when all ends well.
+
+    Raises:
+        StageError: `path` holds something that is not among the stage's `own` files and would be lost.
+    """
+    strangers = sorted({each.name for each in path.iterdir()} - set(own)) if path.exists() else []
+    if strangers:
+        raise StageError(
+            f"{path}: found {', '.join(strangers[:3])}{', ...' if len(strangers) > 3 else ''}, expected only "
+            "what this stage writes; move them away, or choose another run.directory"
+        )
+    partial, old = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
         for file in partial.iterdir():
             _flush(file)
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.rename(old)
         partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -67,6 +85,17 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
     except ValueError as error:
         raise StageError(f"{path}: not valid JSON ({error}); run `recjpq-train {made_by}` again") from error
     return content
+
+
+def read_array(path: Path, made_by: str, *, mapped: bool = True) -> npt.NDArray[Any]:
+    """Read or map a stage's array; raises StageError naming the verb that makes it when that cannot be."""
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None)
+    except (FileNotFoundError, ValueError, EOFError) as error:
+        raise StageError(
+            f"{path}: missing or damaged ({error}); delete {path.parent} and run `recjpq-train {made_by}`"
+        ) from error
+    return array
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -16,8 +16,9 @@ from training.config import Config
 from training.dataset import ITEM_TABLE, Dataset
 from training.errors import DataError
 from training.evaluate import Encode
-from training.prepare import column_names, prepare, read_table
+from training.prepare import prepare
 from training.split import Cases
+from training.tables import as_ids, column_names, read_table
 
 MAX_CONTEXTS = 256  # of one new item
 BACKGROUND = 1024  # contexts as they come
@@ -181,8 +182,10 @@ def _from_similar(path: Path, key: str, dataset: Dataset, item_codes: ItemCodes)
     pairs = read_table(path, ids=[key, SIMILAR])
     if key not in pairs.columns:
         raise DataError(f"{path}: no column {key!r}, found {', '.join(pairs.columns)}")
-    similar = _positions(pairs[SIMILAR].cast(pl.String), _known_ids(dataset))
-    new_ids = pairs[key].cast(pl.String)
+    if pairs.is_empty():
+        raise DataError(f"{path}: found 0 rows, expected a new item and a similar one in each")
+    new_ids, weights = as_ids(path, pairs[key]), _weights(path, pairs)
+    similar = _positions(as_ids(path, pairs[SIMILAR]), _known_ids(dataset))
     if (unknown := similar < 0).any():
         first = pairs[SIMILAR][int(unknown.argmax())]
         raise DataError(
@@ -193,14 +196,24 @@ def _from_similar(path: Path, key: str, dataset: Dataset, item_codes: ItemCodes)
         raise DataError(
             f"{path}: {int(old.sum())} rows name items of the catalogue as new (first: {first!r})"
         )
-    weights = (
-        pairs["weight"].cast(pl.Float64).to_numpy() if "weight" in pairs.columns else np.ones(len(pairs))
-    )
     distinct = new_ids.unique(maintain_order=True).to_list()
     rows = [np.flatnonzero((new_ids == item).to_numpy()) for item in distinct]
     by_weight = [row[np.argsort(-weights[row], kind="stable")] for row in rows]
     codes = [codes_from_similar(item_codes, similar[row], weights[row]) for row in by_weight]
     return NewItems(distinct, np.stack(codes), np.array([len(row) for row in rows]))
+
+
+def _weights(path: Path, pairs: pl.DataFrame) -> npt.NDArray[np.float64]:
+    if "weight" not in pairs.columns:
+        return np.ones(len(pairs))
+    weights = pairs["weight"].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+    if not (good := np.isfinite(weights) & (weights >= 0)).all():
+        row = int((~good).argmax())
+        raise DataError(
+            f"{path}: column 'weight' is no number from 0 up in {int((~good).sum())} of {len(pairs)} rows "
+            f"(first: row {row + 1}, {pairs['weight'][row]!r})"
+        )
+    return weights
 
 
 def _known_ids(dataset: Dataset) -> pl.Series:

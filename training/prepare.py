@@ -1,6 +1,6 @@
 """The stage `prepare`: an interaction log to memory-mapped sequences and an item vocabulary."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,20 @@ import polars as pl
 
 from recjpq.artifact import sha256_of
 from training.config import DataConfig
-from training.dataset import DATASET, ITEM_TABLE, ITEMS, MICROSECONDS, OFFSETS, TIMES, USER_TABLE, Dataset
+from training.dataset import (
+    DATASET,
+    FILES,
+    ITEM_TABLE,
+    ITEMS,
+    MICROSECONDS,
+    OFFSETS,
+    TIMES,
+    USER_TABLE,
+    Dataset,
+)
 from training.errors import DataError
 from training.files import fingerprint, is_made_from, replacing_directory, write_json
+from training.tables import as_text, collect, read_table, refuse_malformed, refuse_nulls, scan
 
 OWN_INTEGERS = "the log's own integers"
 RESERVED_COLUMNS = ("item_id", "count")
@@ -26,6 +37,8 @@ FRACTIONAL_SECONDS = (
     "seconds since 1970 where numbers have a fraction; of any other unit integers, such as 1600000000000 and "
     "not 1600000000000.0"
 )
+MAX_ID_LENGTH = 256
+UNSERVABLE = r"[\x00-\x1f\x7f-\x{9f}\x{fffd}]"
 CHUNK = 2**24  # rows whose ids are looked up at once
 
 
@@ -44,6 +57,7 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
     if is_made_from(directory / DATASET, made_from):
         return Dataset.load(directory)
     log = _read_log(config)
+    _refuse_unservable(config, log.item_ids)
     item_table, warnings = _item_table(log, config)
     order = _order(log.users, log.times)
     lengths = np.bincount(log.users, minlength=len(log.user_ids))
@@ -55,6 +69,7 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
         )
     summary = {
         "fingerprint": made_from,
+        "interactions_fingerprint": _made_from(config, log_sha256, with_metadata=False),
         "source": config.interactions.name,
         "source_sha256": log_sha256,
         "users": len(lengths),
@@ -67,7 +82,7 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
         "time_unit": log.time_unit,
         "warnings": warnings,
     }
-    with replacing_directory(directory) as partial:
+    with replacing_directory(directory, FILES) as partial:
         np.save(partial / ITEMS, log.items[order])
         np.save(partial / OFFSETS, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
         if log.times is not None:
@@ -78,7 +93,10 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
     return Dataset.load(directory)
 
 
-def _made_from(config: DataConfig, log_sha256: str) -> str:
+def _made_from(config: DataConfig, log_sha256: str, *, with_metadata: bool = True) -> str:
+    if not with_metadata:
+        read = {"user_column", "item_column", "time_column", "time_format"}
+        return fingerprint("interactions 1", config.model_dump(mode="json", include=read), log_sha256)
     absent = set() if config.list_columns else {"list_columns", "list_separator"}
     absent |= set() if config.time_format else {"time_format"}
     columns = config.model_dump(mode="json", exclude={"interactions", "metadata", *absent})
@@ -90,46 +108,6 @@ def _sha256(path: Path) -> str:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     return sha256_of(path)
-
-
-def _scan(path: Path) -> pl.LazyFrame:
-    readers: dict[str, Callable[[Path], pl.LazyFrame]] = {
-        ".csv": pl.scan_csv,
-        ".parquet": pl.scan_parquet,
-        ".pq": pl.scan_parquet,
-    }
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    if path.suffix.lower() not in readers:
-        raise DataError(f"{path}: found {path.suffix or 'no'} suffix, expected one of {', '.join(readers)}")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty")
-    return readers[path.suffix.lower()](path)
-
-
-def _collect(path: Path, *names: str, ids: Collection[str] = (), texts: Collection[str] = ()) -> pl.DataFrame:
-    """Read columns, by default all; of a CSV ids that are integers, and texts, as they are written.
-
-    007 is not 7, and 01112026 is a day. A fraction stays one: it is no id.
-    """
-    frame = _collect_as_inferred(path, names or pl.all())
-    types = frame.schema
-    written = [name for name in ids if name in types and types[name].is_integer()]
-    written += [name for name in texts if name in types and types[name].is_numeric()]
-    if not written or path.suffix.lower() != ".csv":
-        return frame
-    as_text = dict.fromkeys(written, pl.String)
-    return frame.with_columns(pl.scan_csv(path, schema_overrides=as_text).select(written).collect())
-
-
-def _collect_as_inferred(path: Path, columns: Sequence[str] | pl.Expr) -> pl.DataFrame:
-    try:
-        return _scan(path).select(columns).collect()
-    except pl.exceptions.ComputeError:
-        if path.suffix.lower() != ".csv":
-            raise
-    # The first rows say what a column is, and a later one did not agree: look at all of them.
-    return pl.scan_csv(path, infer_schema_length=None).select(columns).collect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +147,16 @@ def _columns(
 ) -> Iterator[pl.Series]:
     """Read columns one by one, some of which are ids, or text; raises DataError if one lacks, or is null."""
     try:
-        found = _scan(path).collect_schema().names()
+        found = scan(path).collect_schema().names()
         for name in names:
             if name not in found:
                 raise DataError(f"{path}: no column {name!r}, found {', '.join(found)}")
+        refuse_malformed(path)
         for name in names:
-            column = _collect(path, name, ids=ids, texts=texts)[name]
+            column = collect(path, name, ids=ids, texts=texts)[name]
             if column.is_empty():
                 raise DataError(f"{path}: found 0 rows, expected at least one interaction")
-            _refuse_nulls(path, name, column)
+            refuse_nulls(path, name, column)
             yield column
             del column  # before the next one is read
     except pl.exceptions.PolarsError as error:
@@ -187,9 +166,9 @@ def _columns(
 def _index(path: Path, name: str, column: pl.Series) -> tuple[pl.Series, npt.NDArray[np.int32]]:
     """Return the distinct ids as text, ascending, and each row's position among them."""
     if not column.dtype.is_integer():
-        column = _as_text(path, name, column)
+        column = as_text(path, name, column)
     distinct = column.unique()
-    table = pl.DataFrame({"key": distinct, "id": _as_text(path, name, distinct)}).sort("id")
+    table = pl.DataFrame({"key": distinct, "id": as_text(path, name, distinct)}).sort("id")
     table = table.with_columns(position=pl.int_range(len(table), dtype=pl.Int32))
     positions = np.empty(len(column), dtype=np.int32)
     for begin in range(0, len(column), CHUNK):
@@ -199,27 +178,16 @@ def _index(path: Path, name: str, column: pl.Series) -> tuple[pl.Series, npt.NDA
     return table["id"], positions
 
 
-def _refuse_nulls(path: Path, name: str, column: pl.Series) -> None:
-    nulls = column.is_null()
-    if column.dtype.is_float():
-        nulls |= column.is_nan()
-    if count := int(nulls.sum()):
-        first = int(nulls.arg_max() or 0) + 1
+def _refuse_unservable(config: DataConfig, item_ids: pl.Series) -> None:
+    """Refuse ids that the service would not understand in a request."""
+    wrong = (item_ids.str.len_chars() > MAX_ID_LENGTH) | item_ids.str.contains(UNSERVABLE)
+    if wrong.any():
+        first = item_ids[int(wrong.arg_max() or 0)]
         raise DataError(
-            f"{path}: column {name!r} is null in {count} of {len(column)} rows (first: row {first}); "
-            "expected a value in each, remove or repair these rows"
+            f"{config.interactions}: column {config.item_column!r} has {int(wrong.sum())} ids that cannot be "
+            f"served (first: {first[:80]!r}); expected at most {MAX_ID_LENGTH} characters, none of them a "
+            "tab, a line break or another control character"
         )
-
-
-def _as_text(path: Path, name: str, column: pl.Series) -> pl.Series:
-    if not (column.dtype.is_integer() or column.dtype in {pl.String, pl.Categorical, pl.Enum}):
-        raise DataError(f"{path}: column {name!r} is {column.dtype}, expected text or integers as ids")
-    text = column.cast(pl.String)
-    if empty := int((text.str.len_bytes() == 0).sum()):
-        raise DataError(
-            f"{path}: column {name!r} is the empty text in {empty} of {len(text)} rows, expected an id"
-        )
-    return text
 
 
 def _as_time(path: Path, column: pl.Series, time_format: str | None) -> tuple[pl.Series, str]:
@@ -298,35 +266,30 @@ def _item_table(log: _Log, config: DataConfig) -> tuple[pl.DataFrame, list[str]]
     return items.join(metadata, left_on="item_id", right_on=key, how="left", maintain_order="left"), warnings
 
 
-def read_table(path: Path, *, ids: Collection[str] = ()) -> pl.DataFrame:
-    """Read a whole CSV or Parquet file, some columns of which are ids; raises DataError when it cannot be."""
-    try:
-        return _collect(path, ids=ids)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-
-
-def column_names(path: Path) -> list[str]:
-    """Return the columns of a CSV or Parquet file; raises DataError when it cannot be read."""
-    try:
-        return _scan(path).collect_schema().names()
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-
-
 def _read_metadata(path: Path, key: str) -> pl.DataFrame:
-    metadata = read_table(path, ids=[key])
+    metadata = _with_leading_zeros(path, read_table(path, ids=[key]))
     if key not in metadata.columns:
         raise DataError(f"{path}: no column {key!r}, found {', '.join(metadata.columns)}")
     if taken := [name for name in metadata.columns if name in RESERVED_COLUMNS and name != key]:
         raise DataError(f"{path}: column {taken[0]!r} is a reserved name; rename it")
-    _refuse_nulls(path, key, metadata[key])
-    metadata = metadata.with_columns(_as_text(path, key, metadata[key]))
+    refuse_nulls(path, key, metadata[key])
+    metadata = metadata.with_columns(as_text(path, key, metadata[key]))
     if repeated := len(metadata) - metadata[key].n_unique():
         raise DataError(
             f"{path}: column {key!r} repeats an item in {repeated} rows, expected one row per item"
         )
     return metadata
+
+
+def _with_leading_zeros(path: Path, metadata: pl.DataFrame) -> pl.DataFrame:
+    """Keep columns of a CSV as text in which 0012 is written: an article number, and not 12."""
+    numbers = [name for name, dtype in metadata.schema.items() if dtype.is_integer()]
+    if path.suffix.lower() != ".csv" or not numbers:
+        return metadata
+    written = pl.scan_csv(path, infer_schema=False).select(numbers).collect()
+    return metadata.with_columns(
+        written[name] for name in numbers if written[name].str.contains(r"^[+-]?0\d").any()
+    )
 
 
 def _with_lists(path: Path, metadata: pl.DataFrame, config: DataConfig) -> pl.DataFrame:

@@ -70,6 +70,7 @@ class Run:
     def evaluate(self) -> dict[str, Any]:
         """Rank the test cases with the best weights into `report.json`, `report.html` and `ranks.npz`."""
         progress, weights = self._load_best()
+        artifact = self.exported()
         config, encode = self.config, torch_encoder(self._model)
         report, ranks = evaluate(
             encode, self._scorer, self.split, config.model.max_length, config.evaluation, config.run.seed
@@ -82,6 +83,7 @@ class Run:
                 self._model,
                 None if self._has_full_table else self._path("codes") / CODES,
                 self._path("checkpoints") / LAST,
+                artifact,
             ),
             "history": self._checkpoints.history(),
             "config": config.model_dump(mode="json"),
@@ -115,18 +117,26 @@ class Run:
         path = export(self.config, self._model, self.split.dataset, metrics, self._path("artifacts"), version)
         report["bytes"]["served"] = served_bytes(path)
         write_json(self._path("report.json"), report)
-        made = {"weights": weights, "name": self.config.run.name, "version": path.name}
-        write_json(self._path("exported.json"), made)
+        write_json(self._path("exported.json"), self._exported_from(weights) | {"version": path.name})
         return path
 
     def exported(self) -> Path | None:
-        """Return what the last `export` wrote, if it is of the best weights and name, and still there."""
+        """Return what the last `export` wrote, if it would be written again and is still there."""
         record = self._path("exported.json")
         last = read_json(record, "export") if record.exists() else {}
         path = self._path("artifacts") / str(last.get("version"))
         _, weights = self._load_best()
-        same = (last.get("weights"), last.get("name")) == (weights, self.config.run.name)
+        same = self._exported_from(weights).items() <= last.items()
         return path if same and path.is_dir() else None
+
+    def _exported_from(self, weights: str) -> dict[str, str]:
+        evaluation, dataset = self.config.evaluation.model_dump(mode="json"), self.split.dataset.summary
+        return {
+            "weights": weights,
+            "name": self.config.run.name,
+            "evaluation": fingerprint(evaluation),
+            "dataset": dataset["fingerprint"],  # with the items' metadata
+        }
 
     def assign(self, path: Path) -> NewItems:
         """Give codes to new items, from a later log or a table of similar items, with the best weights."""

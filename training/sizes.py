@@ -7,7 +7,9 @@ from recjpq.artifact.manifest import ENCODER, ITEM_CODES
 from training.backbone import Backbone
 
 
-def trained_bytes(model: Backbone, item_codes: Path | None, training_state: Path) -> dict[str, Any]:
+def trained_bytes(
+    model: Backbone, item_codes: Path | None, training_state: Path, artifact: Path | None
+) -> dict[str, Any]:
     """Return the sizes of a trained model, for its report.
 
     `weights` are all parameters, `item_weights` those of the item embedding among them; `training_state` is
@@ -18,6 +20,7 @@ def trained_bytes(model: Backbone, item_codes: Path | None, training_state: Path
         model: the trained model.
         item_codes: `item_codes.npy`, or None for a full item table.
         training_state: `last.pt`.
+        artifact: of these weights, if it has been exported already.
     """
     sizes = {name: each.numel() * each.element_size() for name, each in model.named_parameters()}
     weights = sum(sizes.values())
@@ -26,7 +29,7 @@ def trained_bytes(model: Backbone, item_codes: Path | None, training_state: Path
         "item_weights": sum(size for name, size in sizes.items() if name.startswith("embedding.")),
         "item_codes": item_codes.stat().st_size if item_codes else 0,
         "training_state": training_state.stat().st_size,
-        "served": None if item_codes else weights,
+        "served": (served_bytes(artifact) if artifact else None) if item_codes else weights,
     }
 
 

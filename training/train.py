@@ -110,6 +110,7 @@ class Trainer:
         """
         progress = self._resume()
         if not self._finished(progress):
+            self.store.check_writable()
             progress = self._train(progress)
             self.report(f"peak memory {peak_rss_bytes() / 1e6:,.0f} MB")
         self.store.load_best(self.model)
@@ -123,9 +124,10 @@ class Trainer:
                 "the first process another; expected one run.directory that every process sees"
             )
         if progress.step and not self._finished(progress):
-            self.report(
-                f"resuming at epoch {progress.epoch + 1}, batch {progress.batch + 1} of {len(self.sequences)}"
-            )
+            batches = len(self.sequences)
+            batch = f"batch {progress.batch + 1} of {batches}"
+            where = batch if progress.batch < batches else "its validation"
+            self.report(f"resuming at epoch {progress.epoch + 1}, {where}")
         return progress
 
     def _train(self, progress: Progress) -> Progress:

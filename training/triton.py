@@ -39,7 +39,7 @@ def write_triton_repository(path: Path, repository: Path) -> Path:
     model = repository / about.name
     version = 1 + max((int(p.name) for p in model.glob("*") if p.name.isdigit()), default=0)
     graph = onnx.load(artifact.recommender_path).graph
-    with replacing_directory(model / str(version)) as partial:
+    with replacing_directory(model / str(version), ("model.onnx",)) as partial:
         shutil.copyfile(artifact.recommender_path, partial / "model.onnx")
     with replacing_file(model / "items.parquet") as partial:
         shutil.copyfile(artifact.path / "items.parquet", partial)

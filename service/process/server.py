@@ -57,6 +57,10 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
         await super().startup(sockets)
+        if any(each.fileno() < 0 for each in sockets or ()):  # uvloop closes it and raises nothing
+            _log.error("cannot start: another process listens at this address since; set RECJPQ_PORT")
+            await self.lifespan.shutdown()
+            sys.exit(3)
         gc.collect()
         gc.freeze()  # what a start makes stays: no collection looks at it again while a request waits
         self._hooks.ready()

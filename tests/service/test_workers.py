@@ -248,6 +248,29 @@ def test_a_port_in_use_is_told_before_anything_is_loaded(count, tmp_path):
     assert f"cannot start: 127.0.0.1:{port}: Address already in use" in record["message"]
 
 
+TAKEN_MEANWHILE = """
+import socket, sys
+from service.logs import configure_logging
+from service.process.listen import bind
+from service.process.server import serve
+from service.settings import Settings
+
+configure_logging("INFO")
+listeners = bind("127.0.0.1", 0)
+other = socket.create_server(listeners[0].getsockname())  # between the service's bind and its listen
+sys.exit(serve(Settings(model_path=sys.argv[1], store_url=sys.argv[2]), listeners))
+"""
+
+
+def test_a_port_that_is_taken_while_the_model_loads_is_told(artifact, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", TAKEN_MEANWHILE, artifact, f"sqlite:///{tmp_path}/taken.sqlite3"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert "cannot start: another process listens at this address since" in done.stderr
+
+
 def test_check_loads_and_ends(artifact, tmp_path):
     def check(path):
         environment = {

@@ -81,6 +81,7 @@ def test_the_report_says_its_protocol_and_that_the_model_beats_popularity(traine
     report = trained.evaluate()
     assert report["protocol"]["ranking"] == "full, over all 40 items"
     assert report["protocol"]["cases"] == 60
+    assert report["protocol"]["targets_in_history"] == 0
     assert report["model"]["ndcg@10"] > 2 * report["popularity"]["ndcg@10"]
     text = format_report(report)
     assert "seen items: removed" in text

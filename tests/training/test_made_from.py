@@ -62,13 +62,14 @@ def test_codes_made_otherwise_are_refused(
         Run(other.config).train()
 
 
-def test_an_artifact_is_up_to_date_for_its_own_weights_and_name_alone(
+def test_an_artifact_is_up_to_date_for_its_own_weights_name_and_evaluation_alone(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
     config = make_config(train={"max_epochs": 12})
     path = _trained(config).export("v1", force=True)
     assert Run(config).exported() == path
     assert Run(make_config(train={"max_epochs": 12}, run={"name": "other"})).exported() is None
+    assert Run(make_config(train={"max_epochs": 12}, evaluation={"ks": (3,)})).exported() is None
     # As `train --restart` under another release may leave them: same configuration and epoch, other weights.
     best = tmp_path / "run" / "checkpoints" / BEST
     state = torch.load(best)

@@ -80,6 +80,15 @@ def test_an_item_that_only_begins_sequences_takes_the_votes_of_what_follows(
         ("item_id,similar_item_id\nnew,nothing\n", "1 similar items are not in the catalogue .*'nothing'"),
         ("item_id,similar_item_id\ni01,i02\n", "1 rows name items of the catalogue as new .*'i01'"),
         ("id,similar_item_id\nnew,i02\n", "no column 'item_id'"),
+        ("item_id,similar_item_id\n", "found 0 rows, expected a new item and a similar one"),
+        ("item_id,similar_item_id\nnew,i02\n,i03\n", "'item_id' is null in 1 of 2 rows .*row 2"),
+        ('item_id,similar_item_id\nnew,i02\n"",i03\n', "'item_id' is the empty text in 1 of 2 rows"),
+        ("item_id,similar_item_id\nnew,\n", "'similar_item_id' is null in 1 of 1 rows"),
+        (
+            "item_id,similar_item_id,weight\nnew,i02,1\nnew,i03,much\n",
+            "'weight' is no number .*row 2, 'much'",
+        ),
+        ("item_id,similar_item_id,weight\nnew,i02,-1\n", "'weight' is no number from 0 up .*row 1, -1"),
         ("user_id,time\na,0\n", "no column 'item_id'"),
     ],
 )

@@ -277,7 +277,7 @@ def test_bytes_that_are_no_checkpoint_are_refused(make_config: MakeConfig) -> No
     run.train()
     path = run.config.run.directory / "checkpoints" / LAST
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r"last\.pt: not a checkpoint .* delete it to start again"):
+    with pytest.raises(CheckpointError, match=r"last\.pt: not a checkpoint .* pass --restart to start again"):
         Run(run.config).train()
 
 

@@ -16,7 +16,14 @@ from training.codes.pq import pq_codes
 from training.codes.svd import svd_codes
 from training.codes.unique import unique_codes
 from training.config import CodesConfig
-from training.files import fingerprint, is_made_from, read_json, replacing_directory, write_json
+from training.files import (
+    fingerprint,
+    is_made_from,
+    read_array,
+    read_json,
+    replacing_directory,
+    write_json,
+)
 from training.split import Split
 
 CODES = "item_codes.npy"
@@ -47,7 +54,9 @@ class Codes:
         summary = read_json(path / SUMMARY, "codes")
         initial = path / SUB_EMBEDDINGS
         return cls(
-            np.load(path / CODES, mmap_mode="r"), np.load(initial) if initial.exists() else None, summary
+            read_array(path / CODES, "codes"),
+            read_array(initial, "codes", mapped=False) if initial.exists() else None,
+            summary,
         )
 
     @property
@@ -102,7 +111,7 @@ def make_codes(config: CodesConfig, split: Split, seed: int, directory: Path, *,
         "distinct_codes": len(item_codes) if config.unique else len(item_codes) - collisions,
         "items_made_unique": collisions if config.unique else 0,
     }
-    with replacing_directory(directory) as partial:
+    with replacing_directory(directory, (CODES, SUB_EMBEDDINGS, SUMMARY)) as partial:
         np.save(partial / CODES, item_codes)
         if sub_embeddings is not None:
             np.save(partial / SUB_EMBEDDINGS, sub_embeddings)
