@@ -246,4 +246,6 @@ def _explain(error: Any) -> str:
         section = Config.model_fields.get(str(error["loc"][0]))
         inner = getattr(section.annotation, "model_fields", {}) if section else {}
         return f"{key} is not a setting; expected one of {', '.join(inner or Config.model_fields)}"
+    if error["type"] == "tuple_type":
+        return f"{key} is {error['input']!r}: expected a list, such as [{error['input']!r}]"
     return f"{key} is {error['input']!r}: {message[0].lower()}{message[1:]}"

@@ -81,9 +81,11 @@ def as_text(path: Path, name: str, column: pl.Series) -> pl.Series:
     if not (column.dtype.is_integer() or column.dtype in {pl.String, pl.Categorical, pl.Enum}):
         raise DataError(f"{path}: column {name!r} is {column.dtype}, expected text or integers as ids")
     text = column.cast(pl.String)
-    if empty := int((text.str.len_bytes() == 0).sum()):
+    empty = text.str.len_bytes() == 0
+    if empty.any():
         raise DataError(
-            f"{path}: column {name!r} is the empty text in {empty} of {len(text)} rows, expected an id"
+            f"{path}: column {name!r} is the empty text in {int(empty.sum())} of {len(text)} rows (first: "
+            f"row {int(empty.arg_max() or 0) + 1}), expected an id"
         )
     return text
 

@@ -49,7 +49,7 @@ def test_an_override_replaces_one_value_of_any_type(tmp_path: Path) -> None:
             "data.time_format=%d/%m/%Y",
             "data.time_format is '%d/%m/%Y', the form of data.time_column: set that",
         ),
-        ("data.list_columns='tags'", "data.list_columns is 'tags': input should be a valid tuple"),
+        ("data.list_columns='tags'", "data.list_columns is 'tags': expected a list, such as ['tags']"),
         ("data.list_separator=''", "data.list_separator is '': string should have at least 1 character"),
     ],
 )

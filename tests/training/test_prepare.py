@@ -187,7 +187,10 @@ def test_parquet_with_dates_is_read_as_csv_is(tmp_path: Path) -> None:
         ("", "the file is empty"),
         ("user_id,item_id,t\na,x,1\n,y,2\n,z,3\n", "column 'user_id' is null in 2 of 3 rows (first: row 2)"),
         ("user_id,item_id,t\na,x,1\nb,,2\n", "column 'item_id' is null in 1 of 2 rows (first: row 2)"),
-        ('user_id,item_id,t\na,x,1\n"",y,2\n', "column 'user_id' is the empty text in 1 of 2 rows"),
+        (
+            'user_id,item_id,t\na,x,1\n"",y,2\n',
+            "column 'user_id' is the empty text in 1 of 2 rows (first: row 2)",
+        ),
         ("user_id,item_id,t\na,x,1\na,y,\n", "column 't' is null in 1 of 2 rows (first: row 2)"),
         (
             "user_id,item_id,t\na,x,2026-01-01\na,y,soon\na,z,later\n",
