@@ -263,7 +263,7 @@ class _Connection(asyncio.Protocol):
             return
         self.load.answered(number, int(head[9:12]), _value(head, TIMING), data[body_at:])
         if b"\nconnection: close" in head:
-            self.transport.close()  # and, once that is done, another is opened in its place
+            self.transport.close()  # and, once that is done, another is opened if one is waited for
         else:
             self.load.free(self, self.load.idle)
 

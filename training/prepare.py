@@ -69,7 +69,7 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
         )
     summary = {
         "fingerprint": made_from,
-        "interactions_fingerprint": _made_from(config, log_sha256, with_metadata=False),
+        "interactions_fingerprint": _interactions_from(config, log_sha256),
         "source": config.interactions.name,
         "source_sha256": log_sha256,
         "users": len(lengths),
@@ -93,10 +93,12 @@ def prepare(config: DataConfig, directory: Path) -> Dataset:
     return Dataset.load(directory)
 
 
-def _made_from(config: DataConfig, log_sha256: str, *, with_metadata: bool = True) -> str:
-    if not with_metadata:
-        read = {"user_column", "item_column", "time_column", "time_format"}
-        return fingerprint("interactions 1", config.model_dump(mode="json", include=read), log_sha256)
+def _interactions_from(config: DataConfig, log_sha256: str) -> str:
+    read = {"user_column", "item_column", "time_column", "time_format"}
+    return fingerprint("interactions 1", config.model_dump(mode="json", include=read), log_sha256)
+
+
+def _made_from(config: DataConfig, log_sha256: str) -> str:
     absent = set() if config.list_columns else {"list_columns", "list_separator"}
     absent |= set() if config.time_format else {"time_format"}
     columns = config.model_dump(mode="json", exclude={"interactions", "metadata", *absent})

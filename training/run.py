@@ -70,7 +70,7 @@ class Run:
     def evaluate(self) -> dict[str, Any]:
         """Rank the test cases with the best weights into `report.json`, `report.html` and `ranks.npz`."""
         progress, weights = self._load_best()
-        artifact = self.exported()
+        artifact = self._exported(weights)
         config, encode = self.config, torch_encoder(self._model)
         report, ranks = evaluate(
             encode, self._scorer, self.split, config.model.max_length, config.evaluation, config.run.seed
@@ -122,10 +122,12 @@ class Run:
 
     def exported(self) -> Path | None:
         """Return what the last `export` wrote, if it would be written again and is still there."""
+        return self._exported(self._load_best()[1])
+
+    def _exported(self, weights: str) -> Path | None:
         record = self._path("exported.json")
         last = read_json(record, "export") if record.exists() else {}
         path = self._path("artifacts") / str(last.get("version"))
-        _, weights = self._load_best()
         same = self._exported_from(weights).items() <= last.items()
         return path if same and path.is_dir() else None
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,9 +78,9 @@ def test_a_forked_child_makes_its_own_threads() -> None:
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.0, True, "2", None, 2000], ids=repr)
-def test_bad_numbers_of_threads(threads: object) -> None:
+def test_bad_numbers_of_threads(threads: Any) -> None:
     with pytest.raises(ScoringError) as raised:
-        load_scorer(np.zeros((1, 1), np.uint8), "cpu", threads=threads)  # type: ignore[arg-type]
+        load_scorer(np.zeros((1, 1), np.uint8), "cpu", threads=threads)
     assert str(raised.value) == f"threads: found {threads!r}, expected an integer from 1 to 1024"
 
 
@@ -93,5 +94,5 @@ def test_an_unknown_instruction_set_lists_the_choices() -> None:
 
 def test_the_index_is_small(item_codes: np.ndarray) -> None:
     # The codes again, sorted; 4 bytes per item to find it; presence, a thirty-second of the codes.
-    size = load_scorer(item_codes, "cpu").size_bytes  # type: ignore[attr-defined]
+    size = CpuScorer(item_codes).size_bytes
     assert size < item_codes.nbytes * (1 + 1 / 32 + 0.01) + 4 * len(item_codes)

@@ -10,54 +10,28 @@ import pyarrow.parquet as pq
 import pytest
 
 from recjpq.catalogue import Catalogue
+from tests.training.logs import prepare_text, sequences
 from training.config import DataConfig
 from training.dataset import Dataset
-from training.errors import DataError, StageError
+from training.errors import DataError
 from training.prepare import prepare
-
-
-def _prepare(
-    tmp_path: Path,
-    text: str,
-    *,
-    time_column: str | None = None,
-    metadata: str | None = None,
-    **options: object,
-) -> Dataset:
-    log = tmp_path / "log.csv"
-    log.write_text(text)
-    if metadata is not None:
-        (tmp_path / "items.csv").write_text(metadata)
-    config = DataConfig(
-        interactions=log,
-        time_column=time_column,
-        metadata=tmp_path / "items.csv" if metadata else None,
-        **options,
-    )
-    return prepare(config, tmp_path / "dataset")
-
-
-def _sequences(dataset: Dataset) -> list[list[str]]:
-    ids = pl.read_parquet(dataset.path / "items.parquet")["item_id"].to_list()
-    bounds = zip(dataset.offsets[:-1], dataset.offsets[1:], strict=True)
-    return [[ids[i] for i in dataset.items[start:end]] for start, end in bounds]
 
 
 def test_sequences_are_contiguous_in_time_order_and_ties_keep_the_order_of_the_file(tmp_path: Path) -> None:
     text = "user_id,item_id,t\nb,x,5\na,z,2\nb,y,1\na,w,2\na,x,1\n"
-    dataset = _prepare(tmp_path, text, time_column="t")
-    assert _sequences(dataset) == [["x", "z", "w"], ["y", "x"]]
+    dataset = prepare_text(tmp_path, text, time_column="t")
+    assert sequences(dataset) == [["x", "z", "w"], ["y", "x"]]
     assert dataset.items.dtype == np.int32
     assert isinstance(dataset.items, np.memmap)
 
 
 def test_without_a_time_column_the_order_of_the_file_stands_in(tmp_path: Path) -> None:
-    dataset = _prepare(tmp_path, "user_id,item_id\nb,x\na,z\nb,y\na,w\nb,x\n")
-    assert _sequences(dataset) == [["z", "w"], ["x", "y", "x"]]
+    dataset = prepare_text(tmp_path, "user_id,item_id\nb,x\na,z\nb,y\na,w\nb,x\n")
+    assert sequences(dataset) == [["z", "w"], ["x", "y", "x"]]
 
 
 def test_items_are_numbered_by_id_and_counted(tmp_path: Path) -> None:
-    dataset = _prepare(tmp_path, "user_id,item_id\na,10\na,9\nb,10\nb,10\n")
+    dataset = prepare_text(tmp_path, "user_id,item_id\na,10\na,9\nb,10\nb,10\n")
     items = pl.read_parquet(dataset.path / "items.parquet")
     assert items.to_dicts() == [{"item_id": "10", "count": 3}, {"item_id": "9", "count": 1}]
 
@@ -68,8 +42,8 @@ def test_ids_may_begin_as_numbers_and_go_on_as_text(tmp_path: Path) -> None:
         "user_id,item_id\n" + rows + "anna,x9\nanna,1001\n",
         "item_id,size\n" + rows + "x9,large\n",
     )
-    dataset = _prepare(tmp_path, log, metadata=metadata)
-    assert _sequences(dataset)[-1] == ["x9", "1001"]
+    dataset = prepare_text(tmp_path, log, metadata=metadata)
+    assert sequences(dataset)[-1] == ["x9", "1001"]
     items = {row["item_id"]: row for row in pl.read_parquet(dataset.path / "items.parquet").to_dicts()}
     assert (items["x9"]["size"], items["1001"]["size"]) == ("large", "1001")
 
@@ -88,7 +62,7 @@ def test_times_may_be_numbers_dates_or_iso_text(
     tmp_path: Path, times: list[str], expected: list[str]
 ) -> None:
     rows = "".join(f"a,{item},{time}\n" for item, time in zip("xyz", times, strict=True))
-    assert _sequences(_prepare(tmp_path, "user_id,item_id,t\n" + rows, time_column="t")) == [expected]
+    assert sequences(prepare_text(tmp_path, "user_id,item_id,t\n" + rows, time_column="t")) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +84,7 @@ def test_times_of_other_forms_are_read_by_a_format(
 ) -> None:
     rows = "".join(f"a,{item},{time}\n" for item, time in zip("xyz", times, strict=True))
     text = "user_id,item_id,t\n" + rows
-    assert _sequences(_prepare(tmp_path, text, time_column="t", time_format=time_format)) == [expected]
+    assert sequences(prepare_text(tmp_path, text, time_column="t", time_format=time_format)) == [expected]
 
 
 def test_the_times_that_the_documentation_shows_are_read(tmp_path: Path) -> None:
@@ -121,7 +95,7 @@ def test_the_times_that_the_documentation_shows_are_read(tmp_path: Path) -> None
     assert (len(iso), len(others)) == (5, 6)
     for time, time_format in [*((time, None) for time in iso), *others]:
         text = f"user_id,item_id,t\na,x,{time}\n"
-        dataset = _prepare(tmp_path, text, time_column="t", time_format=time_format)
+        dataset = prepare_text(tmp_path, text, time_column="t", time_format=time_format)
         assert dataset.format_time(int(dataset.times[0])).startswith("2026-11-24T")
 
 
@@ -131,7 +105,7 @@ def test_times_that_would_have_to_be_guessed_are_refused_and_the_way_out_is_told
 ) -> None:
     text = f'user_id,item_id,t\na,x,2026-01-01\na,y,"{time}"\n'
     with pytest.raises(DataError) as error:
-        _prepare(tmp_path, text, time_column="t")
+        prepare_text(tmp_path, text, time_column="t")
     told = f"column 't' holds no readable time in 1 of 2 rows (first: row 2, {time!r}); expected integers, or"
     assert told in str(error.value)
     assert 'set data.time_format, such as "%d/%m/%Y"' in str(error.value)
@@ -148,7 +122,7 @@ def test_times_that_would_have_to_be_guessed_are_refused_and_the_way_out_is_told
 def test_a_format_that_does_not_fit_is_refused(tmp_path: Path, time_format: str, message: str) -> None:
     text = "user_id,item_id,t\na,x,01/02/2026\na,y,13/02/2026\n"
     with pytest.raises(DataError) as error:
-        _prepare(tmp_path, text, time_column="t", time_format=time_format)
+        prepare_text(tmp_path, text, time_column="t", time_format=time_format)
     assert f"column 't' holds no readable time {message}" in str(error.value)
 
 
@@ -159,7 +133,7 @@ def test_a_format_for_times_that_are_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"column 't' is Float64, expected text .*'%Y'; leave it out"):
         prepare(config, tmp_path / "dataset")
     with pytest.raises(DataError, match=r"no readable time .*'1\.5'.*of the form '%Y'"):
-        _prepare(tmp_path, log.write_csv(), time_column="t", time_format="%Y")
+        prepare_text(tmp_path, log.write_csv(), time_column="t", time_format="%Y")
 
 
 def test_times_with_an_offset_and_without_are_not_mixed(tmp_path: Path) -> None:
@@ -167,7 +141,7 @@ def test_times_with_an_offset_and_without_are_not_mixed(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"row 2, '2026-01-01T10:00:00'.*with an offset from UTC in all rows or in none"
     ):
-        _prepare(tmp_path, text, time_column="t")
+        prepare_text(tmp_path, text, time_column="t")
 
 
 def test_parquet_with_dates_is_read_as_csv_is(tmp_path: Path) -> None:
@@ -176,7 +150,7 @@ def test_parquet_with_dates_is_read_as_csv_is(tmp_path: Path) -> None:
     frame.with_columns(pl.col("t").str.to_datetime()).write_parquet(path)
     config = DataConfig(interactions=path, user_column="u", item_column="i", time_column="t")
     dataset = prepare(config, tmp_path / "dataset")
-    assert _sequences(dataset) == [["8", "7"]]
+    assert sequences(dataset) == [["8", "7"]]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +188,7 @@ def test_parquet_with_dates_is_read_as_csv_is(tmp_path: Path) -> None:
 )
 def test_a_bad_log_is_refused_naming_file_column_and_rows(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError) as error:
-        _prepare(tmp_path, text, time_column="t")
+        prepare_text(tmp_path, text, time_column="t")
     assert message in str(error.value)
     assert "log.csv" in str(error.value)
     assert not (tmp_path / "dataset").exists()
@@ -222,19 +196,19 @@ def test_a_bad_log_is_refused_naming_file_column_and_rows(tmp_path: Path, text: 
 
 def test_a_form_of_digits_alone_keeps_its_leading_zeros(tmp_path: Path) -> None:
     log = "user_id,item_id,t\na,x,02112026\na,y,01112026\na,z,10112026\n"
-    dataset = _prepare(tmp_path, log, time_column="t", time_format="%d%m%Y")
-    assert _sequences(dataset) == [["y", "x", "z"]]
+    dataset = prepare_text(tmp_path, log, time_column="t", time_format="%d%m%Y")
+    assert sequences(dataset) == [["y", "x", "z"]]
 
 
 @pytest.mark.parametrize("time_format", ["%Y%m%d %H", "%S:%f"])
 def test_a_form_that_no_time_can_have_is_refused(tmp_path: Path, time_format: str) -> None:
     with pytest.raises(DataError, match=r"data\.time_format is '%"):
-        _prepare(tmp_path, "user_id,item_id,t\na,x,1\n", time_column="t", time_format=time_format)
+        prepare_text(tmp_path, "user_id,item_id,t\na,x,1\n", time_column="t", time_format=time_format)
 
 
 def test_ids_of_a_csv_stay_as_they_are_written(tmp_path: Path) -> None:
     log, metadata = "user_id,item_id\n01,007\n01,7\n1,7\n", "item_id,title\n007,Seven\n7,7\n"
-    dataset = _prepare(tmp_path, log, metadata=metadata)
+    dataset = prepare_text(tmp_path, log, metadata=metadata)
     items = pl.read_parquet(dataset.path / "items.parquet")
     assert items["item_id"].to_list() == ["007", "7"]
     assert items["title"].to_list() == ["Seven", "7"]
@@ -257,15 +231,15 @@ def test_bytes_that_are_not_parquet_are_refused(tmp_path: Path) -> None:
 
 
 def test_users_with_one_event_are_counted_not_dropped(tmp_path: Path) -> None:
-    dataset = _prepare(tmp_path, "user_id,item_id\na,x\nb,x\nb,y\n")
-    assert _sequences(dataset) == [["x"], ["x", "y"]]
+    dataset = prepare_text(tmp_path, "user_id,item_id\na,x\nb,x\nb,y\n")
+    assert sequences(dataset) == [["x"], ["x", "y"]]
     (warning,) = dataset.summary["warnings"]
     assert "1 of 2 users have one event" in warning
 
 
 def test_metadata_is_joined_and_what_does_not_match_is_counted(tmp_path: Path) -> None:
     metadata = "item_id,title,year\nx,Ex,1990\nq,Queue,1991\n"
-    dataset = _prepare(tmp_path, "user_id,item_id\na,y\na,x\n", metadata=metadata)
+    dataset = prepare_text(tmp_path, "user_id,item_id\na,y\na,x\n", metadata=metadata)
     assert pl.read_parquet(dataset.path / "items.parquet").to_dicts() == [
         {"item_id": "x", "count": 1, "title": "Ex", "year": 1990},
         {"item_id": "y", "count": 1, "title": None, "year": None},
@@ -279,7 +253,7 @@ def test_metadata_is_joined_and_what_does_not_match_is_counted(tmp_path: Path) -
 def test_list_columns_become_lists(tmp_path: Path, separator: str) -> None:
     genres = [separator.join(["Crime", " Sci-Fi ", "", "Drama"]), "Crime", " ", ""]
     rows = [f'{item},"A|B",{text}' for item, text in zip("wxyz", genres, strict=True)]
-    dataset = _prepare(
+    dataset = prepare_text(
         tmp_path,
         "user_id,item_id\na,w\na,x\na,y\na,z\na,unknown\n",
         metadata="\n".join(["item_id,title,genres", *rows, ""]),
@@ -315,22 +289,22 @@ def test_a_column_of_lists_stays_as_it_is(tmp_path: Path) -> None:
 def test_a_list_column_that_is_none_is_refused(tmp_path: Path, column: str, message: str) -> None:
     metadata = "item_id,year\nx,1990\n"
     with pytest.raises(DataError) as error:
-        _prepare(tmp_path, "user_id,item_id\na,x\n", metadata=metadata, list_columns=[column])
+        prepare_text(tmp_path, "user_id,item_id\na,x\n", metadata=metadata, list_columns=[column])
     assert message in str(error.value)
 
 
 def test_datasets_without_lists_are_those_of_earlier_releases(tmp_path: Path) -> None:
     log, metadata = "user_id,item_id\na,x\n", "item_id,tags\nx,a|b\n"
-    plain = _prepare(tmp_path, log, metadata=metadata)
-    other_separator = _prepare(tmp_path, log, metadata=metadata, list_separator=";")
+    plain = prepare_text(tmp_path, log, metadata=metadata)
+    other_separator = prepare_text(tmp_path, log, metadata=metadata, list_separator=";")
     assert other_separator.summary["fingerprint"] == plain.summary["fingerprint"]
-    lists = _prepare(tmp_path, log, metadata=metadata, list_columns=["tags"])
+    lists = prepare_text(tmp_path, log, metadata=metadata, list_columns=["tags"])
     assert lists.summary["fingerprint"] != plain.summary["fingerprint"]
     assert lists.fingerprint == plain.fingerprint  # the interactions, which codes and weights are made from
 
 
 def test_a_dataset_of_an_earlier_release_keeps_its_fingerprint(tmp_path: Path) -> None:
-    dataset = _prepare(tmp_path, "user_id,item_id\na,x\n")
+    dataset = prepare_text(tmp_path, "user_id,item_id\na,x\n")
     summary = {name: each for name, each in dataset.summary.items() if name != "interactions_fingerprint"}
     (dataset.path / "dataset.json").write_text(json.dumps(summary))
     assert Dataset.load(dataset.path).fingerprint == summary["fingerprint"]
@@ -338,9 +312,9 @@ def test_a_dataset_of_an_earlier_release_keeps_its_fingerprint(tmp_path: Path) -
 
 def test_a_format_makes_another_dataset(tmp_path: Path) -> None:
     log = "user_id,item_id,t\na,x,2026-01-02\na,y,2026-03-01\n"
-    plain = _prepare(tmp_path, log, time_column="t")
-    assert _sequences(plain) == [["x", "y"]]
-    assert _sequences(_prepare(tmp_path, log, time_column="t", time_format="%Y-%d-%m")) == [["y", "x"]]
+    plain = prepare_text(tmp_path, log, time_column="t")
+    assert sequences(plain) == [["x", "y"]]
+    assert sequences(prepare_text(tmp_path, log, time_column="t", time_format="%Y-%d-%m")) == [["y", "x"]]
 
 
 @pytest.mark.parametrize(
@@ -354,91 +328,13 @@ def test_a_format_makes_another_dataset(tmp_path: Path) -> None:
 )
 def test_bad_metadata_is_refused(tmp_path: Path, metadata: str, message: str) -> None:
     with pytest.raises(DataError) as error:
-        _prepare(tmp_path, "user_id,item_id\na,x\n", metadata=metadata)
+        prepare_text(tmp_path, "user_id,item_id\na,x\n", metadata=metadata)
     assert message in str(error.value)
     assert "items.csv" in str(error.value)
 
 
 def test_a_second_run_keeps_what_is_up_to_date_and_a_changed_log_replaces_it(tmp_path: Path) -> None:
-    first = _prepare(tmp_path, "user_id,item_id\na,x\na,y\n")
+    first = prepare_text(tmp_path, "user_id,item_id\na,x\na,y\n")
     written = (first.path / "items.npy").stat().st_ino
-    assert (_prepare(tmp_path, "user_id,item_id\na,x\na,y\n").path / "items.npy").stat().st_ino == written
-    assert _sequences(_prepare(tmp_path, "user_id,item_id\na,y\na,x\n")) == [["y", "x"]]
-
-
-INCH = (
-    "user_id,item_id,name\n"
-    + "a,x,one\n" * 5
-    + 'a,y,12" vinyl\n'
-    + "a,z,two\n" * 5
-    + 'a,y,7" single\nb,x,one\n'
-)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        INCH,
-        "user_id,item_id\na,Mug\na,Mug, blue\n",
-        "user_id,item_id,name\na,x,one\na,y,two,three\n",
-        'user_id,item_id,name\na,x,"one\na,y,two\n',
-    ],
-)
-def test_a_row_that_is_not_of_the_header_s_columns_is_refused_and_not_dropped(
-    tmp_path: Path, text: str
-) -> None:
-    """Also where the column at fault is not read: polars, asked for the others alone, leaves rows out."""
-    with pytest.raises(DataError, match=r"log\.csv: a row has more fields than the header, or a quote"):
-        _prepare(tmp_path, text)
-    with pytest.raises(DataError, match=r"items\.csv: a row has more fields than the header, or a quote"):
-        _prepare(tmp_path, "user_id,item_id\na,x\n", metadata=text.replace("user_id", "colour"))
-
-
-def test_quotes_line_breaks_and_columns_of_any_kind_are_no_fault(tmp_path: Path) -> None:
-    text = 'user_id,item_id,name\na,"Mug, blue","12"" vinyl"\na,y,"two\nlines"\na,z,\n' + "a,w,5\n" * 200
-    dataset = _prepare(tmp_path, text + "a,v,1.5\n")
-    assert _sequences(dataset)[0][:3] == ["Mug, blue", "y", "z"]
-    assert dataset.summary["interactions"] == 204
-
-
-def test_files_that_are_not_the_stage_s_are_never_deleted(tmp_path: Path) -> None:
-    (tmp_path / "dataset").mkdir()
-    own = tmp_path / "dataset" / "events.csv"
-    own.write_text("user_id,item_id\na,x\n")
-    with pytest.raises(StageError, match=r"dataset: found events\.csv, expected only what this stage writes"):
-        prepare(DataConfig(interactions=own), tmp_path / "dataset")
-    assert [path.name for path in (tmp_path / "dataset").iterdir()] == ["events.csv"]
-
-
-@pytest.mark.parametrize("damaged", ["", "{", "[]"])
-def test_a_damaged_summary_is_made_anew(tmp_path: Path, damaged: str) -> None:
-    text = "user_id,item_id\na,x\na,y\n"
-    made = _prepare(tmp_path, text).summary
-    (tmp_path / "dataset" / "dataset.json").write_text(damaged)
-    assert _prepare(tmp_path, text).summary == made
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-
-
-@pytest.mark.parametrize("content", [None, b"", b"no array"])
-def test_a_damaged_array_is_told(tmp_path: Path, content: bytes | None) -> None:
-    dataset = _prepare(tmp_path, "user_id,item_id\na,x\na,y\n")
-    (dataset.path / "items.npy").unlink()
-    if content is not None:
-        (dataset.path / "items.npy").write_bytes(content)
-    with pytest.raises(StageError, match=r"items\.npy: missing or damaged .*; delete .*dataset and run"):
-        Dataset.load(dataset.path)
-
-
-def test_article_numbers_of_the_metadata_keep_their_zeros(tmp_path: Path) -> None:
-    metadata = "item_id,ean,year\nx,0012345678905,1990\ny,17,0\n"
-    dataset = _prepare(tmp_path, "user_id,item_id\na,x\na,y\n", metadata=metadata)
-    items = pl.read_parquet(dataset.path / "items.parquet")
-    assert items["ean"].to_list() == ["0012345678905", "17"]
-    assert items["year"].to_list() == [1990, 0]
-
-
-@pytest.mark.parametrize("item_id", ["x" * 257, "tab\there", "\x85"])
-def test_ids_that_the_service_would_refuse_are_refused(tmp_path: Path, item_id: str) -> None:
-    with pytest.raises(DataError, match=r"column 'item_id' has 1 ids that cannot be served \(first: "):
-        _prepare(tmp_path, f"user_id,item_id\na,{item_id}\na,y\n")
-    assert _prepare(tmp_path, f"user_id,item_id\n{item_id},{'x' * 256}\n").num_items == 1
+    assert (prepare_text(tmp_path, "user_id,item_id\na,x\na,y\n").path / "items.npy").stat().st_ino == written
+    assert sequences(prepare_text(tmp_path, "user_id,item_id\na,y\na,x\n")) == [["y", "x"]]
